@@ -1,0 +1,51 @@
+"""Storage types: how a weight lies in a GGUF file and in the packed `r16` layout, one row each.
+
+A matrix [N, K] in layout `r16` is ceil(N / 16) panels of 16 rows; rows past N are zero. A panel is K / `block`
+packed blocks of `packed_bytes` bytes, in order of K; runtime_c/blocks.h draws each packed block.
+Source of the file formats: the GGUF specification and the `gguf` package (the oracle of tests/backend).
+"""
+
+from dataclasses import dataclass
+
+PANEL_ROWS = 16
+
+
+@dataclass(frozen=True)
+class StorageType:
+    """One storage type. `block` in elements; `file_bytes` a block of one row; `packed_bytes` a block of 16 rows."""
+
+    name: str
+    ggml_id: int
+    block: int
+    file_bytes: int
+    packed_bytes: int
+    quantized: bool
+
+    def row_bytes(self, n_in: int) -> int:
+        """Bytes of one row of `n_in` elements in the file."""
+        return n_in // self.block * self.file_bytes
+
+    def matrix_packed_bytes(self, n_out: int, n_in: int) -> int:
+        """Bytes of a [n_out, n_in] matrix in layout `r16`."""
+        return -(-n_out // PANEL_ROWS) * (n_in // self.block) * self.packed_bytes
+
+
+_ROWS = (
+    #            name    id block file packed quantized
+    StorageType("f32", 0, 1, 4, 64, False),
+    StorageType("f16", 1, 1, 2, 32, False),
+    StorageType("q4_1", 3, 32, 20, 320, True),
+    StorageType("q5_0", 6, 32, 22, 352, True),
+    StorageType("q8_0", 8, 32, 34, 544, True),
+    StorageType("q4_k", 12, 256, 144, 2368, True),
+    StorageType("q6_k", 14, 256, 210, 3360, True),
+    StorageType("bf16", 30, 1, 2, 32, False),
+)
+
+BY_NAME = {row.name: row for row in _ROWS}
+BY_GGML_ID = {row.ggml_id: row for row in _ROWS}
+
+
+def q8_row_bytes(k: int) -> int:
+    """Bytes of one row of `k` activations quantised by `ck.quantize_rows`: k int8, k/32 f32 scales, k/16 i16 sums."""
+    return k + k // 32 * 4 + k // 16 * 2
