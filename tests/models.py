@@ -1,7 +1,7 @@
 """Models the tests run on: the two demo models, and small cuts of them.
 
-A cut keeps real weights, real shapes and the real tokenizer but only the first layers, and on request only the
-first rows of the vocabulary, so that a test takes seconds. The bytes of every kept tensor are the source file's.
+A cut keeps real weights, real shapes and the real tokenizer, but only the first layers and, on request, only
+the first rows of the vocabulary, so that a test takes seconds. Every kept tensor has the source file's bytes.
 """
 
 import os
