@@ -1,0 +1,73 @@
+"""Where ck keeps what it makes: `$CK_CACHE_DIR`, else `$XDG_CACHE_HOME/ck`, else `~/.cache/ck`.
+
+    models/<name>/     pulled models
+    programs/          compiled programs
+
+Every directory ck creates is private (0700). One that another user owns or may write to is refused, because
+programs found there are loaded into this process.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from ck.errors import MachineError
+
+
+def cache_root() -> Path:
+    """The cache directory, absolute; it need not exist. Raises MachineError when there is no home for it."""
+    own = os.environ.get("CK_CACHE_DIR")
+    if own:
+        return Path(own).expanduser().absolute()
+    # The XDG specification has a relative path ignored.
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):
+        return Path(xdg) / "ck"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise MachineError("cache: needs a home directory, HOME is not set; set CK_CACHE_DIR to a directory")
+    return Path(home) / ".cache" / "ck"
+
+
+def models_dir() -> Path:
+    """The private directory of pulled models, created."""
+    return private_dir(cache_root() / "models")
+
+
+def programs_dir() -> Path:
+    """The private directory of compiled programs, created."""
+    return private_dir(cache_root() / "programs")
+
+
+def private_dir(path: Path) -> Path:
+    """`path` as a directory only this user writes to, created with its parents (0700) where missing.
+
+    Raises MachineError when it cannot be made, is another user's, or is writable by others.
+    """
+    try:
+        _make_private(path)
+        info = path.stat()
+    except OSError as error:
+        what = (error.strerror or str(error)).lower()
+        raise MachineError(f"{path}: must be a writable directory, {what}; set CK_CACHE_DIR") from error
+    user = os.geteuid()
+    if info.st_uid != user:
+        raise MachineError(f"{path}: must belong to user {user}, belongs to {info.st_uid}; set CK_CACHE_DIR")
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise MachineError(f"{path}: must not be writable by others; run: chmod 700 '{path}'")
+    return path
+
+
+def _make_private(path: Path) -> None:
+    for directory in [*reversed(path.parents), path]:
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in `path` durable: a rename is on disk once its directory is."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,59 @@
+"""The cache directory: which variable wins, and which directories are refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ck.errors import MachineError
+from ck.runtime import paths
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("CK_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_order_of_variables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.cache_root() == home / ".cache" / "ck"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    assert paths.cache_root() == home / ".cache" / "ck"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "x dg"))
+    assert paths.cache_root() == home / "x dg" / "ck"
+    monkeypatch.setenv("CK_CACHE_DIR", "~/own")
+    assert paths.cache_root() == home / "own"
+
+
+def test_directories_are_private(home: Path) -> None:
+    old = os.umask(0)
+    try:
+        made = paths.models_dir()
+    finally:
+        os.umask(old)
+    for directory in (made, made.parent, made.parent.parent):
+        assert directory.stat().st_mode & 0o777 == 0o700
+    assert paths.models_dir() == made
+
+
+def test_a_directory_others_write_to_is_refused(home: Path) -> None:
+    made = paths.models_dir()
+    made.chmod(0o777)
+    with pytest.raises(MachineError, match="must not be writable by others; run: chmod 700"):
+        paths.models_dir()
+
+
+def test_a_file_in_the_way_is_one_line(home: Path) -> None:
+    (home / ".cache").write_text("")
+    with pytest.raises(MachineError, match=r"models: must be a writable directory, .*; set CK_CACHE_DIR"):
+        paths.models_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory away")
+def test_another_users_directory_is_refused(home: Path) -> None:
+    made = paths.models_dir()
+    os.chown(made, 12345, -1)
+    with pytest.raises(MachineError, match="must belong to user 0, belongs to 12345"):
+        paths.models_dir()
