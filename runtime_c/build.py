@@ -1,4 +1,4 @@
-"""Build libck_rt.so from runtime_c, each source with the flags its `__isa` suffix names. Standard library only.
+"""Build libck_rt.so, each source with the flags that its `__isa` suffix names. Standard library only.
 
     python runtime_c/build.py [OUT_DIR]               libck_rt.so and ck_rt.h into OUT_DIR (default ck/_lib)
     python runtime_c/build.py --tests [--sanitize]    build and run tests/test_*.c
@@ -21,7 +21,8 @@ HEADER = "ck_rt.h"
 # No compiler may reassociate or contract: every order of a sum is written in the source.
 ARITHMETIC_FLAGS = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 WARNING_FLAGS = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
-BASE_FLAGS = ["-std=c11", "-O3", "-g1", "-fPIC", "-pthread", "-fvisibility=hidden", *WARNING_FLAGS, *ARITHMETIC_FLAGS]
+CODE_FLAGS = ["-std=c11", "-O3", "-g1", "-fPIC", "-pthread", "-fvisibility=hidden"]
+BASE_FLAGS = [*CODE_FLAGS, *WARNING_FLAGS, *ARITHMETIC_FLAGS]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
 AVX512_FEATURES = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
 AVX512_FLAGS = [*AVX2_FLAGS, *AVX512_FEATURES, "-mprefer-vector-width=512"]
@@ -43,7 +44,7 @@ def find_compiler() -> str:
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
         if name and shutil.which(name):
             return name
-    raise BuildError("ck-engine: a C compiler is required, found none; install one: apt-get install gcc libc6-dev")
+    raise BuildError("runtime_c: a C compiler is required, found none: apt-get install gcc libc6-dev")
 
 
 def isa_flags(source: Path) -> list[str]:

@@ -1,5 +1,5 @@
-// The pool: n_threads - 1 workers, each waiting on its own mailbox, and a central barrier. Waiting spins for about
-// SPINS pauses (some 100 us) and then sleeps in the kernel: a decode step never sleeps, an idle chat costs nothing.
+// The pool: n_threads - 1 workers, each waiting on its own mailbox, and a central barrier. Waiting spins for
+// SPINS pauses (some 100 us), then sleeps in the kernel: a decode step never sleeps, an idle chat costs nothing.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
