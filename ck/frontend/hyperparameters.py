@@ -1,0 +1,176 @@
+"""`HyperParameters`: the numbers that shape a model, typed and in range, and how a GGUF header spells them.
+
+Keys common to all families are read here; what a family adds or defaults differently is in its own file under
+architectures/. Sources: the GGUF specification (section "LLM") for the keys.
+"""
+
+import math
+from dataclasses import dataclass
+
+from ck.errors import UnsupportedError
+from ck.frontend.gguf import Metadata
+
+LAYER_LIMIT = 1024
+HEAD_LIMIT = 1024
+HEAD_DIM_LIMIT = 4096
+WIDTH_LIMIT = 1 << 20
+VOCAB_LIMIT = 4 << 20
+CONTEXT_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True)
+class HyperParameters:
+    """One model's sizes and constants.
+
+    arch             general.architecture
+    n_layers .. n_vocab   L, D, H, key/value heads, K, F, V of the axes' legend
+    context_length   tokens the model was trained for
+    rms_eps          epsilon of every RMSNorm, dimensionless
+    rope_base        base of the rotary frequencies; rope_dims of each head's head_dim elements turn
+    rope_factor      positions are divided by it (linear scaling); 1 when unscaled
+    rope_base_local  base in layers with a window, which are never scaled
+    sliding_window   tokens a window layer sees, itself included; 0 when every layer is global
+    window_pattern   layers window_pattern - 1, 2 * window_pattern - 1, ... are global, the others have the window
+    attention_scale  factor of q.k before the softmax
+    tied             the head is the embedding: the file has no output.weight
+    """
+
+    arch: str
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ffn: int
+    n_vocab: int
+    context_length: int
+    rms_eps: float
+    rope_base: float
+    rope_dims: int
+    rope_factor: float
+    rope_base_local: float
+    sliding_window: int
+    window_pattern: int
+    attention_scale: float
+    tied: bool
+
+    def is_local(self, layer: int) -> bool:
+        """Whether `layer`, counted from 0, attends within the window only."""
+        return self.sliding_window > 0 and (layer + 1) % self.window_pattern != 0
+
+    def layer_window(self, layer: int) -> int:
+        """Tokens that `layer` sees; 0 means all."""
+        return self.sliding_window if self.is_local(layer) else 0
+
+    def layer_rope(self, layer: int) -> tuple[float, float]:
+        """Base and position divisor of the rotary embedding in `layer`."""
+        return (self.rope_base_local, 1.0) if self.is_local(layer) else (self.rope_base, self.rope_factor)
+
+
+class HeaderReader:
+    """Reads the keys `<arch>.<name>` of a header; a value out of range raises MalformedError naming the key."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self.metadata = metadata
+        self.arch = metadata.text("general.architecture")
+
+    def __contains__(self, name: str) -> bool:
+        return f"{self.arch}.{name}" in self.metadata
+
+    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
+        """An integer in [low, high]."""
+        key = f"{self.arch}.{name}"
+        value = self.metadata.integer(key, default)
+        if not low <= value <= high:
+            raise self.metadata.error(f"key {key} must be from {low} to {high}, found {value}")
+        return value
+
+    def positive(self, name: str, default: float | None = None) -> float:
+        """A finite float above 0."""
+        key = f"{self.arch}.{name}"
+        value = self.metadata.number(key, default)
+        if not (math.isfinite(value) and value > 0):
+            raise self.metadata.error(f"key {key} must be finite and above 0, found {value}")
+        return value
+
+    def refuse(self, name: str, neutral: int | float) -> None:
+        """Raise UnsupportedError when the file sets `name` to anything but `neutral`, which means "not used"."""
+        key = f"{self.arch}.{name}"
+        if key in self.metadata and self.metadata[key] != neutral:
+            found = self.metadata[key]
+            raise self.unsupported(
+                f"key {key} must be absent or {neutral}, found {found}, which ck does not read"
+            )
+
+    def unsupported(self, text: str) -> UnsupportedError:
+        """The UnsupportedError `text` about this file."""
+        return UnsupportedError(str(self.metadata.error(text)))
+
+    def common(self, n_vocab: int, tied: bool) -> HyperParameters:
+        """What all families spell alike, with every layer global. Raises MalformedError, UnsupportedError."""
+        n_heads, n_kv_heads = self._heads()
+        d_model = self.integer("embedding_length", 1, WIDTH_LIMIT)
+        head_dim = self._head_dim(d_model, n_heads)
+        rope_dims = self.integer("rope.dimension_count", 2, head_dim, head_dim)
+        if rope_dims % 2:
+            raise self.metadata.error(f"key {self.arch}.rope.dimension_count must be even, found {rope_dims}")
+        rope_base = self.positive("rope.freq_base", 1e4)
+        return HyperParameters(
+            arch=self.arch,
+            n_layers=self.integer("block_count", 1, LAYER_LIMIT),
+            d_model=d_model,
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            head_dim=head_dim,
+            d_ffn=self.integer("feed_forward_length", 1, WIDTH_LIMIT),
+            n_vocab=n_vocab,
+            context_length=self.integer("context_length", 1, CONTEXT_LIMIT),
+            rms_eps=self._rms_eps(),
+            rope_base=rope_base,
+            rope_dims=rope_dims,
+            rope_factor=self._rope_factor(),
+            rope_base_local=rope_base,
+            sliding_window=0,
+            window_pattern=1,
+            attention_scale=1 / math.sqrt(head_dim),
+            tied=tied,
+        )
+
+    def _heads(self) -> tuple[int, int]:
+        n_heads = self.integer("attention.head_count", 1, HEAD_LIMIT)
+        n_kv_heads = self.integer("attention.head_count_kv", 1, n_heads, n_heads)
+        if n_heads % n_kv_heads:
+            key = f"{self.arch}.attention.head_count_kv"
+            raise self.metadata.error(f"key {key} must divide the {n_heads} heads, found {n_kv_heads}")
+        return n_heads, n_kv_heads
+
+    def _head_dim(self, d_model: int, n_heads: int) -> int:
+        if "attention.key_length" not in self and d_model % n_heads:
+            key = f"{self.arch}.attention.head_count"
+            raise self.metadata.error(f"key {key} must divide the width {d_model}, found {n_heads}")
+        head_dim = self.integer("attention.key_length", 2, HEAD_DIM_LIMIT, max(d_model // n_heads, 1))
+        if self.integer("attention.value_length", 1, HEAD_DIM_LIMIT, head_dim) != head_dim:
+            raise self.unsupported(f"key {self.arch}.attention.value_length must equal key_length {head_dim}")
+        if n_heads * head_dim > WIDTH_LIMIT:
+            key = f"{self.arch}.attention.key_length"
+            raise self.metadata.error(
+                f"heads times key {key} must be at most {WIDTH_LIMIT}, found {head_dim}"
+            )
+        return head_dim
+
+    def _rms_eps(self) -> float:
+        eps = self.positive("attention.layer_norm_rms_epsilon")
+        if eps >= 1:
+            key = f"{self.arch}.attention.layer_norm_rms_epsilon"
+            raise self.metadata.error(f"key {key} must be between 0 and 1, found {eps}")
+        return eps
+
+    def _rope_factor(self) -> float:
+        kind = self.metadata.text(f"{self.arch}.rope.scaling.type", "none")
+        if kind == "none":
+            return 1.0
+        if kind != "linear":
+            raise self.unsupported(
+                f"key {self.arch}.rope.scaling.type must be none or linear, found {kind[:40]!r}"
+            )
+        return self.positive("rope.scaling.factor")

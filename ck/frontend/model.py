@@ -1,0 +1,82 @@
+"""`open_model`: a GGUF file as a model: its family, its numbers, its tensors, each checked against the others."""
+
+import os
+from dataclasses import dataclass
+
+from ck.errors import UnsupportedError
+from ck.frontend.architectures import ARCHITECTURES, Architecture
+from ck.frontend.gguf import GgufFile
+from ck.frontend.gguf.cursor import shown
+from ck.frontend.hyperparameters import VOCAB_LIMIT, HyperParameters
+
+EMBEDDING = "token_embd.weight"
+HEAD = "output.weight"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checked model file. `architecture` is the family's module; `hp` its numbers."""
+
+    file: GgufFile
+    hp: HyperParameters
+    architecture: Architecture
+
+    @property
+    def name(self) -> str:
+        """What the file calls itself, else the file's name."""
+        key = "general.name"
+        return self.file.metadata.text(key) if key in self.file.metadata else self.file.path.stem
+
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the chat template; None for a base model."""
+        key = "tokenizer.chat_template"
+        return self.file.metadata.text(key) if key in self.file.metadata else None
+
+
+def open_model(path: str | os.PathLike[str]) -> ModelSource:
+    """The model in the GGUF file at `path`, header only: no tensor's data is read.
+
+    Raises UsageError when there is no such file, MalformedError when header, numbers and tensors do not fit
+    together, UnsupportedError when they ask for a family, a storage type or a variant that ck does not have.
+    """
+    file = GgufFile(path)
+    name = file.metadata.text("general.architecture")
+    architecture = ARCHITECTURES.get(name)
+    if architecture is None:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise UnsupportedError(
+            f"{file.path.name}: the architecture must be one of {known}, found {shown(name)}"
+        )
+    hp = architecture.read_hyperparameters(file.metadata, _n_vocab(file), HEAD not in file.tensors)
+    _check_tensors(file, architecture.tensor_shapes(hp))
+    return ModelSource(file, hp, architecture)
+
+
+def _n_vocab(file: GgufFile) -> int:
+    """Rows of the embedding."""
+    tensor = file.tensors.get(EMBEDDING)
+    if tensor is None:
+        raise file.metadata.error(f"tensor {EMBEDDING} is required, the file has none")
+    if not 1 <= tensor.shape[0] <= VOCAB_LIMIT:
+        raise file.metadata.error(
+            f"tensor {EMBEDDING} must have 1 to {VOCAB_LIMIT} rows, found {tensor.shape[0]}"
+        )
+    return tensor.shape[0]
+
+
+def _check_tensors(file: GgufFile, shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        tensor = file.tensors.get(name)
+        if tensor is None:
+            raise file.metadata.error(f"tensor {name} is required, the file has none")
+        if tensor.shape != shape:
+            raise file.metadata.error(f"tensor {name} must be {list(shape)}, found {list(tensor.shape)}")
+        if len(shape) == 1 and tensor.storage.name != "f32":
+            found = tensor.storage.name
+            raise UnsupportedError(f"{file.path.name}: tensor {name} must be stored as f32, found {found}")
+    extra = next((name for name in file.tensors if name not in shapes), None)
+    if extra is not None:
+        raise UnsupportedError(
+            f"{file.path.name}: tensor {shown(extra)} belongs to a variant that ck does not have"
+        )
