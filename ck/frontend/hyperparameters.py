@@ -7,8 +7,8 @@ architectures/. Sources: the GGUF specification (section "LLM") for the keys.
 import math
 from dataclasses import dataclass
 
-from ck.errors import UnsupportedError
 from ck.frontend.gguf import Metadata
+from ck.frontend.gguf.cursor import shown
 
 LAYER_LIMIT = 1024
 HEAD_LIMIT = 1024
@@ -30,7 +30,7 @@ class HyperParameters:
     rope_factor      positions are divided by it (linear scaling); 1 when unscaled
     rope_base_local  base in layers with a window, which are never scaled
     sliding_window   tokens a window layer sees, itself included; 0 when every layer is global
-    window_pattern   layers window_pattern - 1, 2 * window_pattern - 1, ... are global, the others have the window
+    window_pattern   every window_pattern-th layer is global, the others have the window
     attention_scale  factor of q.k before the softmax
     tied             the head is the embedding: the file has no output.weight
     """
@@ -68,7 +68,7 @@ class HyperParameters:
 
 
 class HeaderReader:
-    """Reads the keys `<arch>.<name>` of a header; a value out of range raises MalformedError naming the key."""
+    """Reads the keys `<arch>.<name>`; a value out of range raises MalformedError naming the key."""
 
     def __init__(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -94,17 +94,13 @@ class HeaderReader:
         return value
 
     def refuse(self, name: str, neutral: int | float) -> None:
-        """Raise UnsupportedError when the file sets `name` to anything but `neutral`, which means "not used"."""
+        """Raise UnsupportedError when the file sets `name` to more than `neutral`, which means "not used"."""
         key = f"{self.arch}.{name}"
-        if key in self.metadata and self.metadata[key] != neutral:
-            found = self.metadata[key]
-            raise self.unsupported(
-                f"key {key} must be absent or {neutral}, found {found}, which ck does not read"
-            )
-
-    def unsupported(self, text: str) -> UnsupportedError:
-        """The UnsupportedError `text` about this file."""
-        return UnsupportedError(str(self.metadata.error(text)))
+        value = self.metadata.get(key, neutral)
+        if not isinstance(value, int | float):
+            raise self.metadata.error(f"key {key} must be a number, found {self.metadata.type_name(key)}")
+        if value != neutral:
+            raise self.metadata.unsupported(f"key {key} must be absent or {neutral}, found {value}")
 
     def common(self, n_vocab: int, tied: bool) -> HyperParameters:
         """What all families spell alike, with every layer global. Raises MalformedError, UnsupportedError."""
@@ -150,7 +146,9 @@ class HeaderReader:
             raise self.metadata.error(f"key {key} must divide the width {d_model}, found {n_heads}")
         head_dim = self.integer("attention.key_length", 2, HEAD_DIM_LIMIT, max(d_model // n_heads, 1))
         if self.integer("attention.value_length", 1, HEAD_DIM_LIMIT, head_dim) != head_dim:
-            raise self.unsupported(f"key {self.arch}.attention.value_length must equal key_length {head_dim}")
+            raise self.metadata.unsupported(
+                f"key {self.arch}.attention.value_length must equal key_length {head_dim}"
+            )
         if n_heads * head_dim > WIDTH_LIMIT:
             key = f"{self.arch}.attention.key_length"
             raise self.metadata.error(
@@ -170,7 +168,6 @@ class HeaderReader:
         if kind == "none":
             return 1.0
         if kind != "linear":
-            raise self.unsupported(
-                f"key {self.arch}.rope.scaling.type must be none or linear, found {kind[:40]!r}"
-            )
+            key = f"{self.arch}.rope.scaling.type"
+            raise self.metadata.unsupported(f"key {key} must be none or linear, found {shown(kind)}")
         return self.positive("rope.scaling.factor")

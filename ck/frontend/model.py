@@ -1,9 +1,8 @@
-"""`open_model`: a GGUF file as a model: its family, its numbers, its tensors, each checked against the others."""
+"""`open_model`: a GGUF file as a model: its family, its numbers, its tensors, checked against each other."""
 
 import os
 from dataclasses import dataclass
 
-from ck.errors import UnsupportedError
 from ck.frontend.architectures import ARCHITECTURES, Architecture
 from ck.frontend.gguf import GgufFile
 from ck.frontend.gguf.cursor import shown
@@ -74,7 +73,7 @@ def _check_tensors(file: GgufFile, shapes: dict[str, tuple[int, ...]]) -> None:
             raise file.metadata.error(f"tensor {name} must be {list(shape)}, found {list(tensor.shape)}")
         if len(shape) == 1 and tensor.storage.name != "f32":
             found = tensor.storage.name
-            raise UnsupportedError(f"{file.path.name}: tensor {name} must be stored as f32, found {found}")
+            raise file.metadata.unsupported(f"tensor {name} must be stored as f32, found {found}")
     extra = next((name for name in file.tensors if name not in shapes), None)
     if extra is not None:
         raise UnsupportedError(

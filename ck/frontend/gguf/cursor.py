@@ -32,7 +32,7 @@ class Cursor:
 
     def __init__(self, data: mmap, name: str) -> None:
         self.data = data
-        self.name = name
+        self.name = shown(name)
         self.position = 0
         self.end = min(len(data), HEADER_LIMIT_BYTES)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import MalformedError
+from ck.errors import MalformedError, UnsupportedError
 from ck.frontend.gguf.cursor import Cursor, shown
 
 Value = bool | int | float | str | list[str] | NDArray[Any]
@@ -107,6 +107,10 @@ class Metadata(Mapping[str, Value]):
     def error(self, text: str) -> MalformedError:
         """The error `text` about this file."""
         return self._cursor.error(text)
+
+    def unsupported(self, text: str) -> UnsupportedError:
+        """The error `text` about this file, when it is well formed and ck cannot read it."""
+        return UnsupportedError(f"{self._cursor.name}: {text}")
 
     def text(self, key: str, default: str | None = None) -> str:
         """The string `key`."""
