@@ -44,9 +44,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelSource:
     architecture = ARCHITECTURES.get(name)
     if architecture is None:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise UnsupportedError(
-            f"{file.path.name}: the architecture must be one of {known}, found {shown(name)}"
-        )
+        raise file.metadata.unsupported(f"the architecture must be one of {known}, found {shown(name)}")
     hp = architecture.read_hyperparameters(file.metadata, _n_vocab(file), HEAD not in file.tensors)
     _check_tensors(file, architecture.tensor_shapes(hp))
     return ModelSource(file, hp, architecture)
@@ -76,6 +74,4 @@ def _check_tensors(file: GgufFile, shapes: dict[str, tuple[int, ...]]) -> None:
             raise file.metadata.unsupported(f"tensor {name} must be stored as f32, found {found}")
     extra = next((name for name in file.tensors if name not in shapes), None)
     if extra is not None:
-        raise UnsupportedError(
-            f"{file.path.name}: tensor {shown(extra)} belongs to a variant that ck does not have"
-        )
+        raise file.metadata.unsupported(f"tensor {shown(extra)} belongs to a variant that ck does not have")
