@@ -1,0 +1,217 @@
+"""The generation loop: feed a prompt, then choose and feed one token after another, handing out text.
+
+A `Session` keeps what the executable's cache holds, so a prompt that begins like the last one (the next
+turn of a chat) is fed only from where it differs. Because logits depend on the tokens alone, never on how
+they were fed, a reply is the same with and without that reuse.
+"""
+
+import codecs
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ck.errors import ResourceError, UsageError
+from ck.runtime.sampling import Sampler
+
+# Why a reply ended: end-of-generation token, token limit, full context, or the caller's wish.
+StopReason = Literal["eog", "length", "context", "interrupted"]
+
+
+class Engine(Protocol):
+    """What the loop needs of `ck.runtime.executable.Executable`; positions and sizes in tokens."""
+
+    @property
+    def n_ctx(self) -> int: ...
+    @property
+    def chunk(self) -> int: ...
+    @property
+    def pos(self) -> int: ...
+    def prefill(self, tokens: NDArray[np.int32], /) -> NDArray[np.float32]: ...
+    def decode(self, token: int, /) -> NDArray[np.float32]: ...
+    def rewind(self, pos: int, /) -> bool: ...
+    def reset(self) -> None: ...
+
+
+class Vocabulary(Protocol):
+    """What the loop needs of a tokenizer."""
+
+    @property
+    def eog_ids(self) -> frozenset[int]: ...
+    def piece(self, token: int, /) -> bytes: ...
+
+
+class Piece(NamedTuple):
+    """A generated token and the text it completes, perhaps none; `token` is None for the rest at the end."""
+
+    token: int | None
+    text: str
+
+
+@dataclass
+class Stats:
+    """What one reply cost: counts in tokens, times in seconds; `n_cached` prompt tokens were not fed."""
+
+    n_prompt: int = 0
+    n_cached: int = 0
+    n_generated: int = 0
+    prefill_s: float = 0.0
+    ttft_s: float = 0.0
+    decode_s: float = 0.0
+    stop: StopReason = "interrupted"
+
+    @property
+    def prefill_tps(self) -> float:
+        """Prompt tokens fed a second; 0 when none were."""
+        return (self.n_prompt - self.n_cached) / self.prefill_s if self.prefill_s > 0 else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        """Tokens a second after the first, sampling included; 0 below two tokens."""
+        return (self.n_generated - 1) / self.decode_s if self.n_generated > 1 and self.decode_s > 0 else 0.0
+
+    def line(self) -> str:
+        """One line for a person."""
+        return (
+            f"{self.n_prompt} prompt tokens ({self.n_cached} cached), {self.prefill_tps:.0f} tok/s, "
+            f"first token after {self.ttft_s * 1e3:.0f} ms; "
+            f"{self.n_generated} tokens, {self.decode_tps:.1f} tok/s; stopped by {self.stop}"
+        )
+
+    def as_json(self) -> dict[str, float | int | str]:
+        """The fields and rates by name."""
+        return {**vars(self), "prefill_tps": self.prefill_tps, "decode_tps": self.decode_tps}
+
+
+class Utf8Stream:
+    """Bytes in, text out: an incomplete character waits for its last byte, a wrong byte becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, data: bytes) -> str:
+        """The characters `data` completes."""
+        return self._decoder.decode(data)
+
+    def finish(self) -> str:
+        """What an incomplete last character becomes."""
+        return self._decoder.decode(b"", final=True)
+
+
+def never() -> bool:
+    """The answer of a caller that lets a reply run to its end."""
+    return False
+
+
+@dataclass
+class Session:
+    """One sequence on one executable. `stats` describes the latest reply, also while it runs."""
+
+    engine: Engine
+    vocabulary: Vocabulary
+    stats: Stats = field(default_factory=Stats)
+    _fed: list[int] = field(default_factory=list[int])
+
+    def stream(
+        self,
+        prompt: Sequence[int],
+        sampler: Sampler,
+        max_tokens: int = -1,
+        should_stop: Callable[[], bool] = never,
+    ) -> Iterator[Piece]:
+        """Generate after `prompt` up to `max_tokens` (-1: no limit), asking `should_stop` before each token.
+
+        Raises UsageError for an empty prompt and ResourceError for one that leaves no room in the context.
+        """
+        self._check(prompt, max_tokens)
+        stats = self.stats = Stats(n_prompt=len(prompt))
+        sampler.forget()
+        sampler.see(prompt)
+        start = time.perf_counter()
+        logits = self._feed(prompt, should_stop)
+        stats.prefill_s = time.perf_counter() - start
+        text = Utf8Stream()
+        while logits is not None and not self._ended(max_tokens, should_stop):
+            token = sampler.choose(logits)
+            now = time.perf_counter() - start
+            if stats.n_generated == 0:
+                stats.ttft_s = now
+            if token in self.vocabulary.eog_ids:
+                stats.stop = "eog"
+                break
+            sampler.see([token])
+            stats.n_generated += 1
+            stats.decode_s = now - stats.ttft_s
+            yield Piece(token, text.push(self.vocabulary.piece(token)))
+            logits = self._next_logits(token, max_tokens)
+        rest = text.finish()
+        if rest:
+            yield Piece(None, rest)
+
+    def reset(self) -> None:
+        """Forget everything fed."""
+        self.engine.reset()
+        self._fed.clear()
+
+    def _check(self, prompt: Sequence[int], max_tokens: int) -> None:
+        if not prompt:
+            raise UsageError("prompt: must have at least one token, it has none")
+        if max_tokens < -1:
+            raise UsageError(f"max_tokens: must be -1 or more, got {max_tokens}")
+        if len(prompt) > self.engine.n_ctx:
+            raise ResourceError(
+                f"prompt: must fit the context of {self.engine.n_ctx} tokens, it has {len(prompt)}; "
+                "shorten it or raise the context with -c"
+            )
+
+    def _feed(self, prompt: Sequence[int], should_stop: Callable[[], bool]) -> NDArray[np.float32] | None:
+        """Logits after the last token of `prompt`; None when stopped on the way."""
+        start = self._reuse(prompt)
+        self.stats.n_cached = start
+        logits = None
+        while start < len(prompt):
+            if should_stop():
+                return None
+            part = list(prompt[start : start + self.engine.chunk])
+            logits = self._run(part, partial(self.engine.prefill, np.array(part, np.int32)))
+            start += len(part)
+        return logits
+
+    def _reuse(self, prompt: Sequence[int]) -> int:
+        """Tokens of `prompt` the cache keeps: the longest shared prefix, with one token left to feed."""
+        limit = min(len(self._fed), len(prompt) - 1)
+        same = next((i for i in range(limit) if self._fed[i] != prompt[i]), limit)
+        if same < len(self._fed):
+            if same and self.engine.rewind(same):
+                del self._fed[same:]
+            else:
+                self.reset()
+        return len(self._fed)
+
+    def _run(self, tokens: list[int], call: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        self._fed.extend(tokens)
+        try:
+            return call()
+        finally:
+            # An interrupt may come before or after the cache took the tokens: its position knows.
+            del self._fed[self.engine.pos :]
+
+    def _next_logits(self, token: int, max_tokens: int) -> NDArray[np.float32] | None:
+        if self.stats.n_generated == max_tokens:
+            self.stats.stop = "length"
+            return None
+        if self.engine.pos >= self.engine.n_ctx:
+            self.stats.stop = "context"
+            return None
+        return self._run([token], partial(self.engine.decode, token))
+
+    def _ended(self, max_tokens: int, should_stop: Callable[[], bool]) -> bool:
+        if max_tokens == 0:
+            self.stats.stop = "length"
+            return True
+        self.stats.stop = "interrupted"
+        return should_stop()
