@@ -41,7 +41,7 @@ void ck_rope(float* y, const float* x, const float* table, int64_t n, int64_t he
              int64_t mode, int64_t dims, int tid, int nth);
 
 // kv_append: write k, v [n][kv_heads * head_dim] at positions pos.. of one layer's ring buffer. Split: rows.
-// attention: y [n][heads * head_dim] = softmax(scale * q . K) . V over visible positions. Split: query rows.
+// attention: y [n][heads * head_dim] = softmax(scale * q . K) . V over visible positions. Split: query rows
 #define CK_DECLARE_ATTENTION(kv_type) \
     void ck_kv_append_##kv_type(void* kv, const float* k, const float* v, int64_t n, int64_t pos, \
                                 int64_t kv_heads, int64_t head_dim, int64_t capacity, int tid, int nth); \
@@ -58,7 +58,7 @@ CK_DECLARE_ATTENTION(f32)
 CK_STORAGE_TYPES(CK_DECLARE_STORAGE)
 
 // Thread pool. create: n_threads in all, the caller of ck_pool_run among them; NULL when the system refuses.
-// run: fn(arg, tid, nth) on nth <= n_threads threads, tid 0 on the caller; returns when all have; one at a time.
+// run: fn(arg, tid, nth) on nth <= n_threads threads, tid 0 on the caller, and waits for all; one run at once.
 // barrier: called by all nth threads of the run; memory written before it is seen after it.
 typedef struct ck_pool ck_pool;
 ck_pool* ck_pool_create(int n_threads);

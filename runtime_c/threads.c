@@ -1,5 +1,5 @@
 // The pool: n_threads - 1 workers, each waiting on its own mailbox, and a central barrier. Waiting spins for
-// SPINS pauses (some 100 us), then sleeps in the kernel: a decode step never sleeps, an idle chat costs nothing.
+// SPINS pauses (some 100 us), then sleeps in the kernel: a decode step never sleeps, an idle chat is free.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
