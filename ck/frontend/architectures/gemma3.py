@@ -9,8 +9,22 @@ Source: Gemma 3 technical report, arXiv:2503.19786; names of keys and tensors fr
 import math
 from dataclasses import replace
 
+from xdsl.ir import SSAValue
+
 from ck.frontend.gguf import Metadata
+from ck.frontend.graph import Graph
 from ck.frontend.hyperparameters import CONTEXT_LIMIT, LAYER_LIMIT, HeaderReader, HyperParameters
+from ck.ir.ops.add import AddOp
+from ck.ir.ops.attention import AttentionOp
+from ck.ir.ops.embed import EmbedOp
+from ck.ir.ops.gelu_tanh import GeluTanhOp
+from ck.ir.ops.kv_append import KvAppendOp
+from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.mul import MulOp
+from ck.ir.ops.reshape import ReshapeOp
+from ck.ir.ops.rms_norm import RmsNormOp
+from ck.ir.ops.rope import RopeOp
+from ck.ir.ops.scale import ScaleOp
 
 # Converters leave these three out of the file.
 ROPE_BASE, ROPE_BASE_LOCAL, WINDOW_PATTERN = 1e6, 1e4, 6
@@ -61,3 +75,52 @@ def tensor_shapes(hp: HyperParameters) -> dict[str, tuple[int, ...]]:
             block + "post_ffw_norm.weight": (d,),
         }
     return shapes
+
+
+def hidden_states(g: Graph) -> SSAValue:
+    """The stack of layers and the final norm: [T, D]."""
+    embedded = g.op(EmbedOp, g.args["tokens"], g.weight("token_embd.weight")).y
+    h = g.op(ScaleOp, embedded, factor=math.sqrt(g.hp.d_model), hint="h").y
+    for layer in range(g.hp.n_layers):
+        block = f"blk.{layer}."
+        attended = _attention(g, _norm(g, h, block + "attn_norm", "x"), layer)
+        h = g.op(AddOp, h, _norm(g, attended, block + "post_attention_norm"), hint="h").y
+        x = _norm(g, h, block + "ffn_norm", "x")
+        gate = g.op(GeluTanhOp, _linear(g, x, block + "ffn_gate")).y
+        up = _linear(g, x, block + "ffn_up")
+        down = _linear(g, g.op(MulOp, gate, up, hint="ffn").y, block + "ffn_down")
+        h = g.op(AddOp, h, _norm(g, down, block + "post_ffw_norm"), hint="h").y
+    return _norm(g, h, "output_norm", "hidden")
+
+
+def logits(g: Graph, hidden: SSAValue) -> SSAValue:
+    """The head over rows of hidden states: [T, V]."""
+    return _linear(g, hidden, "token_embd" if g.hp.tied else "output")
+
+
+def _norm(g: Graph, x: SSAValue, weight: str, hint: str = "normed") -> SSAValue:
+    return g.op(RmsNormOp, x, g.weight(f"{weight}.weight"), eps=g.hp.rms_eps, hint=hint).y
+
+
+def _linear(g: Graph, x: SSAValue, weight: str) -> SSAValue:
+    return g.op(LinearOp, x, g.weight(f"{weight}.weight"), hint=weight.rpartition(".")[2]).y
+
+
+def _rotated(g: Graph, x: SSAValue, layer: int, name: str, heads: int) -> SSAValue:
+    """RMSNorm of every head of q or k, then its rotation."""
+    rows = g.builder.insert(ReshapeOp.to(x, g.rows * heads, g.hp.head_dim)).y
+    normed = _norm(g, rows, f"blk.{layer}.attn_{name}_norm")
+    flat = g.builder.insert(ReshapeOp.to(normed, g.rows, heads * g.hp.head_dim)).y
+    return g.op(RopeOp, flat, g.rope_table(layer), heads=heads, mode="neox", hint=name).y
+
+
+def _attention(g: Graph, x: SSAValue, layer: int) -> SSAValue:
+    hp, block = g.hp, f"blk.{layer}."
+    n, pos = g.args["n"], g.args["pos"]
+    q, k, v = (_linear(g, x, block + name) for name in ("attn_q", "attn_k", "attn_v"))
+    q = _rotated(g, q, layer, "q", hp.n_heads)
+    k = _rotated(g, k, layer, "k", hp.n_kv_heads)
+    cache = g.op(KvAppendOp, g.cache(layer), k, v, n, pos, hint="kv").y
+    scale, window = hp.attention_scale, hp.layer_window(layer)
+    y = g.op(AttentionOp, q, cache, n, pos, heads=hp.n_heads, scale=scale, window=window, hint="attn").y
+    return _linear(g, y, block + "attn_output")

@@ -3,8 +3,20 @@
 Source: Touvron et al. 2023, arXiv:2302.13971; names of keys and tensors from the GGUF specification.
 """
 
+from xdsl.ir import SSAValue
+
 from ck.frontend.gguf import Metadata
+from ck.frontend.graph import Graph
 from ck.frontend.hyperparameters import HeaderReader, HyperParameters
+from ck.ir.ops.add import AddOp
+from ck.ir.ops.attention import AttentionOp
+from ck.ir.ops.embed import EmbedOp
+from ck.ir.ops.kv_append import KvAppendOp
+from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.mul import MulOp
+from ck.ir.ops.rms_norm import RmsNormOp
+from ck.ir.ops.rope import RopeOp
+from ck.ir.ops.silu import SiluOp
 
 
 def read_hyperparameters(metadata: Metadata, n_vocab: int, tied: bool) -> HyperParameters:
@@ -35,3 +47,44 @@ def tensor_shapes(hp: HyperParameters) -> dict[str, tuple[int, ...]]:
             block + "ffn_down.weight": (d, hp.d_ffn),
         }
     return shapes
+
+
+def hidden_states(g: Graph) -> SSAValue:
+    """The stack of layers and the final norm: [T, D]."""
+    h = g.op(EmbedOp, g.args["tokens"], g.weight("token_embd.weight"), hint="h").y
+    for layer in range(g.hp.n_layers):
+        block = f"blk.{layer}."
+        x = _norm(g, h, block + "attn_norm", "x")
+        h = g.op(AddOp, h, _attention(g, x, layer), hint="h").y
+        x = _norm(g, h, block + "ffn_norm", "x")
+        gate = g.op(SiluOp, _linear(g, x, block + "ffn_gate")).y
+        up = _linear(g, x, block + "ffn_up")
+        h = g.op(AddOp, h, _linear(g, g.op(MulOp, gate, up, hint="ffn").y, block + "ffn_down"), hint="h").y
+    return _norm(g, h, "output_norm", "hidden")
+
+
+def logits(g: Graph, hidden: SSAValue) -> SSAValue:
+    """The head over rows of hidden states: [T, V]."""
+    head = "token_embd" if g.hp.tied else "output"
+    return _linear(g, hidden, head)
+
+
+def _norm(g: Graph, x: SSAValue, weight: str, hint: str) -> SSAValue:
+    return g.op(RmsNormOp, x, g.weight(f"{weight}.weight"), eps=g.hp.rms_eps, hint=hint).y
+
+
+def _linear(g: Graph, x: SSAValue, weight: str) -> SSAValue:
+    return g.op(LinearOp, x, g.weight(f"{weight}.weight"), hint=weight.rpartition(".")[2]).y
+
+
+def _attention(g: Graph, x: SSAValue, layer: int) -> SSAValue:
+    hp, block = g.hp, f"blk.{layer}."
+    table, n, pos = g.rope_table(layer), g.args["n"], g.args["pos"]
+    q, k, v = (_linear(g, x, block + name) for name in ("attn_q", "attn_k", "attn_v"))
+    # Converters permute the rows of q and k, so that neighbours turn together.
+    q = g.op(RopeOp, q, table, heads=hp.n_heads, mode="interleaved", hint="q").y
+    k = g.op(RopeOp, k, table, heads=hp.n_kv_heads, mode="interleaved", hint="k").y
+    cache = g.op(KvAppendOp, g.cache(layer), k, v, n, pos, hint="kv").y
+    scale, window = hp.attention_scale, hp.layer_window(layer)
+    y = g.op(AttentionOp, q, cache, n, pos, heads=hp.n_heads, scale=scale, window=window, hint="attn").y
+    return _linear(g, y, block + "attn_output")

@@ -1,0 +1,99 @@
+"""Run `ck` functions in numpy, each op by its own `reference`: slow, obvious, what every backend is judged by.
+
+Rows from `n` on hold NaN after every op, so a result that reads one shows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.ir import Block, Operation, SSAValue
+
+from ck.ir.op import Array, CkOp
+from ck.ir.ops.cache import CacheOp
+from ck.ir.ops.fused import FusedOp, YieldOp
+from ck.ir.ops.weight import WeightOp
+from ck.ir.types import KvType, shape
+
+
+@dataclass
+class Environment:
+    """What a module's names stand for: weights as f32 arrays, caches as pairs of arrays made when first asked."""
+
+    weights: Mapping[str, Array]
+    caches: dict[str, tuple[Array, Array]] = field(default_factory=dict[str, tuple[Array, Array]])
+
+    def cache(self, name: str, of: KvType) -> tuple[Array, Array]:
+        """Keys and values [kv heads, capacity, head width]; every position starts as NaN."""
+        if name not in self.caches:
+            dtype = np.float16 if of.dtype_name == "f16" else np.float32
+            self.caches[name] = (np.full(shape(of), np.nan, dtype), np.full(shape(of), np.nan, dtype))
+        return self.caches[name]
+
+
+def find_function(module: ModuleOp, name: str) -> func.FuncOp:
+    """The function called `name`. Raises KeyError when there is none."""
+    for op in module.ops:
+        if isinstance(op, func.FuncOp) and op.sym_name.data == name:
+            return op
+    raise KeyError(f"the module has no function @{name}")
+
+
+def evaluate(module: ModuleOp, name: str, args: Sequence[Any], environment: Environment) -> tuple[Any, ...]:
+    """Run function `name` on `args` (arrays for tensors, ints for indices) and return its results.
+
+    An argument named `n` is the live count: rows of the first argument past it are never read.
+    """
+    function = find_function(module, name)
+    block = function.body.block
+    values: dict[SSAValue, Any] = dict(zip(block.args, args, strict=True))
+    live = next((values[arg] for arg in block.args if arg.name_hint == "n"), None)
+    return _run(block, values, environment, live, shape(block.args[0].type)[0])
+
+
+def _run(
+    block: Block, values: dict[SSAValue, Any], environment: Environment, live: int | None, capacity: int
+) -> tuple[Any, ...]:
+    for op in block.ops:
+        operands = [values[operand] for operand in op.operands]
+        if isinstance(op, func.ReturnOp | YieldOp):
+            return tuple(operands)
+        results = _results(op, operands, values, environment, live, capacity)
+        for result, value in zip(op.results, results, strict=True):
+            values[result] = _masked(result, value, live, capacity)
+    return ()
+
+
+def _results(
+    op: Operation,
+    operands: list[Any],
+    values: dict[SSAValue, Any],
+    environment: Environment,
+    live: int | None,
+    capacity: int,
+) -> tuple[Any, ...]:
+    if isinstance(op, WeightOp):
+        return (environment.weights[op.symbol_name],)
+    if isinstance(op, CacheOp):
+        assert isinstance(op.value.type, KvType)
+        return (environment.cache(op.symbol_name, op.value.type),)
+    if isinstance(op, FusedOp):
+        inner = dict(zip(op.block.args, operands, strict=True))
+        return _run(op.block, inner, environment, live, capacity)
+    assert isinstance(op, CkOp), f"{op.name} is not a ck op"
+    with np.errstate(invalid="ignore"):
+        return op.reference(*operands)
+
+
+def _masked(result: SSAValue, value: Any, live: int | None, capacity: int) -> Any:
+    """`value` with NaN in the rows that are not live."""
+    if live is None or live == capacity or not isinstance(value, np.ndarray) or value.dtype == np.uint8:
+        return value
+    if not isinstance(result.type, TensorType) or value.ndim != 2 or len(value) % capacity:
+        return value
+    masked = value.copy()
+    masked[live * (len(value) // capacity) :] = np.nan
+    return masked

@@ -1,0 +1,166 @@
+"""What every `ck` op promises, and the small interfaces by which passes know ops without naming them.
+
+An op is defined once, in ck/ir/ops/<op>.py: `infer` (its only shape rule, used by builder and verifier alike),
+`reference` (slow, obvious numpy), `vjp` (its gradient), `cost`, and its lowering: row-wise loops
+(`RowWise.lower_row`) or a runtime kernel (`KernelOp.kernel`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, f32, i64
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.irdl import IRDLOperation
+from xdsl.utils.exceptions import VerifyException
+
+Array: TypeAlias = NDArray[Any]
+
+
+def attr(value: "int | float | str | Attribute") -> Attribute:
+    """A Python value as the property that holds it: int -> i64, float -> f32, str -> string."""
+    if isinstance(value, Attribute):
+        return value
+    if isinstance(value, str):
+        return StringAttr(value)
+    if isinstance(value, int):
+        return IntegerAttr(value, i64)
+    return FloatAttr(value, f32)
+
+
+def int_value(value: Attribute) -> int:
+    """The Python int of an integer property."""
+    if not isinstance(value, IntegerAttr):
+        raise VerifyException(f"required an integer property, got {value}")
+    return value.value.data
+
+
+def float_value(value: Attribute) -> float:
+    """The Python float of a float property (f32 values are exact)."""
+    if not isinstance(value, FloatAttr):
+        raise VerifyException(f"required a float property, got {value}")
+    return float(np.float32(value.value.data))
+
+
+def str_value(value: Attribute) -> str:
+    """The text of a string property."""
+    if not isinstance(value, StringAttr):
+        raise VerifyException(f"required a string property, got {value}")
+    return value.data
+
+
+class CkOp(IRDLOperation, ABC):
+    """Base of all `ck` ops: result types come from `infer`, and the verifier recomputes them."""
+
+    @staticmethod
+    @abstractmethod
+    def infer(*operands: Any, **properties: Any) -> tuple[Attribute, ...]:
+        """Result types from operand types and properties. Raises VerifyException naming both sides."""
+
+    @classmethod
+    def build_op(cls, *operands: SSAValue, hint: str | None = None, **properties: Any) -> Self:
+        """Make the op. Properties are Python values or attributes; `hint` names the first result."""
+        props = {name: attr(value) for name, value in properties.items()}
+        results = cls.infer(*(operand.type for operand in operands), **props)
+        op = cls.create(operands=operands, result_types=results, properties=props)
+        if hint and op.results:
+            op.results[0].name_hint = hint
+        return op
+
+    def verify_(self) -> None:
+        expected = self.infer(*(operand.type for operand in self.operands), **self.properties)
+        found = tuple(result.type for result in self.results)
+        if expected != found:
+            raise VerifyException(
+                f"{self.name}: results are {', '.join(map(str, expected))}, got {', '.join(map(str, found))}"
+            )
+
+    def reference(self, *operands: Any) -> tuple[Any, ...]:
+        """The op's meaning on numpy arrays: one result each. Raises when the op has none of its own."""
+        raise NotImplementedError(f"{self.name} has no reference of its own")
+
+    def cost(self) -> "Cost":
+        """Work of one execution over every row of its types."""
+        n_bytes = sum(type_bytes(value.type) for value in (*self.operands, *self.results))
+        return Cost(flops=0, n_bytes=n_bytes)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Floating-point operations, and bytes read and written."""
+
+    flops: int
+    n_bytes: int
+
+
+def type_bytes(of: Attribute) -> int:
+    """Bytes a value of type `of` occupies; 0 for scalars."""
+    from ck.ir.types import ActivationType, KvType, WeightType, shape
+
+    if isinstance(of, WeightType):
+        n_out, n_in = of.get_shape()
+        return of.row.matrix_packed_bytes(n_out, n_in) if of.layout.data else n_out * of.row.row_bytes(n_in)
+    if isinstance(of, ActivationType):
+        return of.get_shape()[0] * of.row_bytes
+    if isinstance(of, KvType):
+        return of.n_bytes
+    try:
+        sizes = shape(of)
+    except VerifyException:
+        return 0
+    element = getattr(of, "element_type", f32)
+    return int(np.prod(sizes, dtype=np.int64)) * getattr(element, "size", 4)
+
+
+class RowWise(ABC):
+    """Each output row depends on the same row of the operands alone: fused into generated loops."""
+
+    @abstractmethod
+    def lower_row(self, b: Any, *operands: Any) -> tuple[Any, ...]:
+        """Row values of the results from row values of the operands; `b` is a ck.ir.rows.RowBuilder."""
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A runtime kernel: its symbol, the immediates in the order of its C prototype, and how threads share it.
+
+    `split` is "rows" (a thread's rows of every operand are its own) or "cols" (a thread may read all of them).
+    """
+
+    symbol: str
+    immediates: Mapping[str, int | float] = field(default_factory=dict[str, int | float])
+    split: str = "cols"
+
+
+class KernelOp(ABC):
+    """Lowered to one call of a hand-written kernel of runtime_c/kernels."""
+
+    @abstractmethod
+    def kernel(self) -> KernelCall:
+        """The call that computes this op."""
+
+
+class InPlace(ABC):
+    """The first result may overwrite operand `IN_PLACE_OPERAND` when that operand has no later use."""
+
+    IN_PLACE_OPERAND: ClassVar[int] = 0
+
+
+class Differentiable(ABC):
+    """Has a reverse-mode rule."""
+
+    @abstractmethod
+    def vjp(self, b: Any, *cotangents: SSAValue) -> Sequence[SSAValue | None]:
+        """Cotangents of the operands (None where no gradient flows) from those of the results."""
+
+
+KernelFunction: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Mapping[str, Any]], None]
+
+
+def kernel_symbol(op: Operation) -> str | None:
+    """The symbol that ck-select-kernels wrote on `op`, or None before it ran."""
+    found = op.attributes.get("kernel")
+    return found.root_reference.data if isinstance(found, SymbolRefAttr) else None

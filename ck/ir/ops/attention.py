@@ -1,0 +1,83 @@
+"""`ck.attention`: causal grouped-query attention of one step's queries over a layer's cache.
+
+    s[t, p] = scale * q[t, h] . k[h / group, p]      for p with pos + t - window < p <= pos + t
+    y[t, h] = sum_p softmax_p(s[t, p]) v[h / group, p]
+
+q [T, H * K] f32, cache !ck.kv<GxCxK>, n and pos index -> y [T, H * K] f32. window 0 means no window.
+Sources: Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245 (GQA); the kernel's online
+softmax: Milakov and Gimelshein 2018, arXiv:1805.02867. Kernel: runtime_c/kernels/attention.
+"""
+
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, TensorType
+from xdsl.ir import Attribute
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def
+from xdsl.utils.exceptions import VerifyException
+
+from ck.ir.op import Array, CkOp, KernelCall, KernelOp, float_value, int_value
+from ck.ir.types import KvType, shape
+
+
+@irdl_op_definition
+class AttentionOp(CkOp, KernelOp):
+    name = "ck.attention"
+    q = operand_def(TensorType)
+    cache = operand_def(KvType)
+    n = operand_def(IndexType)
+    pos = operand_def(IndexType)
+    heads = prop_def(IntegerAttr)
+    scale = prop_def(FloatAttr)
+    window = prop_def(IntegerAttr)
+    y = result_def(TensorType)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$q `,` $cache `,` $n `,` $pos attr-dict `:` type($q) `,` type($cache) `->` type($y)"
+
+    @staticmethod
+    def infer(
+        q: Attribute,
+        cache: Attribute,
+        n: Attribute,
+        pos: Attribute,
+        *,
+        heads: Attribute,
+        scale: Attribute,
+        window: Attribute,
+    ) -> tuple[Attribute]:
+        groups, capacity, head_dim = shape(cache)
+        if shape(q)[1] != int_value(heads) * head_dim or int_value(heads) % groups:
+            raise VerifyException(f"ck.attention: {int_value(heads)} heads of {q} do not fit cache {cache}")
+        if int_value(window) and capacity < int_value(window):
+            raise VerifyException(f"ck.attention: a window of {int_value(window)} needs that capacity, got {cache}")
+        return (q,)
+
+    def reference(self, q: Array, cache: Any, n: int, pos: int) -> tuple[Array]:
+        keys, values = cache
+        groups, capacity, head_dim = keys.shape
+        heads, window = int_value(self.heads), int_value(self.window)
+        scale = q.dtype.type(float_value(self.scale))
+        y = np.full_like(q, np.nan)
+        for t in range(n):
+            first = max(0, pos + t - window + 1) if window else 0
+            slots = np.arange(first, pos + t + 1) % capacity
+            k, v = keys[:, slots].astype(q.dtype), values[:, slots].astype(q.dtype)
+            rows = q[t].reshape(groups, heads // groups, head_dim)
+            scores = np.einsum("ghd,gpd->ghp", rows * scale, k)
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            weights /= weights.sum(-1, keepdims=True)
+            y[t] = np.einsum("ghp,gpd->ghd", weights, v).reshape(-1)
+        return (y,)
+
+    def kernel(self) -> KernelCall:
+        assert isinstance(self.cache.type, KvType)
+        groups, capacity, head_dim = shape(self.cache.type)
+        immediates: dict[str, int | float] = {
+            "heads": int_value(self.heads),
+            "kv_heads": groups,
+            "head_dim": head_dim,
+            "capacity": capacity,
+            "window": int_value(self.window),
+            "scale": float_value(self.scale),
+        }
+        return KernelCall(f"ck_attention_{self.cache.type.dtype_name}", immediates)

@@ -1,0 +1,43 @@
+"""`ck.cache`: the KV cache of one layer, by name; whoever runs the module keeps it between calls.
+
+    %kv = ck.cache @blk.0.kv : !ck.kv<3x4096x64xf16>
+"""
+
+from typing import Any
+
+from xdsl.dialects.builtin import SymbolRefAttr
+from xdsl.ir import Attribute
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from ck.ir.op import CkOp
+from ck.ir.types import KvType
+
+
+@irdl_op_definition
+class CacheOp(CkOp):
+    name = "ck.cache"
+    symbol = prop_def(SymbolRefAttr)
+    value = result_def(KvType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$symbol attr-dict `:` type($value)"
+
+    @staticmethod
+    def infer(*operands: Any, **properties: Any) -> tuple[Attribute, ...]:
+        raise VerifyException("ck.cache: its type is declared, not inferred")
+
+    @staticmethod
+    def of(symbol: str, of: KvType) -> "CacheOp":
+        """The cache called `symbol`, of type `of`."""
+        op = CacheOp.create(result_types=[of], properties={"symbol": SymbolRefAttr(symbol)})
+        op.value.name_hint = symbol.replace(".", "_")
+        return op
+
+    @property
+    def symbol_name(self) -> str:
+        return self.symbol.root_reference.data
+
+    def verify_(self) -> None:
+        """The result constraint says it all."""

@@ -1,0 +1,79 @@
+"""`ck.linear`: a product with a stored weight, one output column for each weight row, and an optional residual.
+
+    y[t, j] = sum_k x[t, k] * w[j, k]  (+ residual[t, j])
+
+x [T, K] f32, or !ck.q8<TxK> once ck-assign-layouts gave a quantised weight its operand; w !ck.q<NxKx...>;
+residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, whose header states the order of the sums.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute
+from xdsl.irdl import irdl_op_definition, operand_def, opt_operand_def, result_def, traits_def
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from ck.dtypes import q8_row_bytes
+from ck.ir.op import Array, CkOp, Cost, InPlace, KernelCall, KernelOp
+from ck.ir.types import ActivationType, WeightType, shape, tensor
+
+
+def activations(x: Array, k: int) -> Array:
+    """Quantised rows (uint8 [T, bytes]) as the f32 values they stand for; f32 rows as they are: [T, k]."""
+    if x.dtype != np.uint8:
+        return x
+    assert x.shape[1] == q8_row_bytes(k)
+    q = x[:, :k].copy().view(np.int8).astype(np.float32)
+    scale = x[:, k : k + k // 8].copy().view(np.float32)
+    return (q.reshape(len(x), -1, 32) * scale[:, :, None]).reshape(len(x), k)
+
+
+def check_product(name: str, x: Attribute, w: Attribute) -> tuple[int, int]:
+    """(T, N) of a product of rows `x` with weight `w`; raises VerifyException when they don't fit."""
+    if not isinstance(w, WeightType):
+        raise VerifyException(f"{name}: w is a !ck.q, got {w}")
+    if shape(x)[-1] != w.get_shape()[1]:
+        raise VerifyException(f"{name}: rows of x {x} have {shape(x)[-1]} columns, w is {w}")
+    if isinstance(x, ActivationType) and not w.row.quantized:
+        raise VerifyException(f"{name}: a float weight {w} takes f32 rows, got {x}")
+    return shape(x)[0], w.get_shape()[0]
+
+
+@irdl_op_definition
+class LinearOp(CkOp, KernelOp, InPlace):
+    name = "ck.linear"
+    x = operand_def(TensorType | ActivationType)
+    w = operand_def(WeightType)
+    residual = opt_operand_def(TensorType)
+    y = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x `,` $w (`add` $residual^)? attr-dict `:` functional-type(operands, results)"
+    IN_PLACE_OPERAND: ClassVar[int] = 2
+
+    @staticmethod
+    def infer(x: Attribute, w: Attribute, residual: Attribute | None = None) -> tuple[Attribute]:
+        rows, columns = check_product("ck.linear", x, w)
+        if residual is not None and shape(residual) != (rows, columns):
+            raise VerifyException(f"ck.linear: the residual is {tensor(rows, columns)}, got {residual}")
+        return (tensor(rows, columns),)
+
+    def reference(self, x: Array, w: Array, residual: Array | None = None) -> tuple[Array]:
+        y = activations(x, w.shape[1]) @ w.T
+        return (y if residual is None else residual + y,)
+
+    def kernel(self) -> KernelCall:
+        n_out, n_in = shape(self.w.type)
+        form = "linear" if self.residual is None else "linear_add"
+        return KernelCall(f"ck_{form}_{storage_of(self.w.type)}", {"n_out": n_out, "n_in": n_in})
+
+    def cost(self) -> Cost:
+        n_out, n_in = shape(self.w.type)
+        return Cost(2 * shape(self.x.type)[0] * n_out * n_in, super().cost().n_bytes)
+
+
+def storage_of(weight: Attribute) -> str:
+    """The storage type's name of a weight type."""
+    assert isinstance(weight, WeightType)
+    return weight.storage.data

@@ -1,0 +1,65 @@
+"""`ck.rope`: rotate pairs of columns of every head by the angles of a `ck.rope_table`.
+
+    (y[a], y[b]) = (x[a] cos - x[b] sin, x[b] cos + x[a] sin)
+    mode "neox":        a = i, b = i + D/2          (the halves of a head)
+    mode "interleaved": a = 2 i, b = 2 i + 1        (neighbours)
+
+x [T, H * K] f32, table [T, D] f32 with D <= K columns of each head rotated, the rest copied -> y [T, H * K] f32.
+Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Kernel: runtime_c/kernels/rope.
+"""
+
+import numpy as np
+from xdsl.dialects.builtin import IntegerAttr, StringAttr, TensorType
+from xdsl.ir import Attribute
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def, traits_def
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from ck.ir.op import Array, CkOp, InPlace, KernelCall, KernelOp, int_value, str_value
+from ck.ir.types import shape
+
+MODES = {"interleaved": 0, "neox": 1}
+
+
+@irdl_op_definition
+class RopeOp(CkOp, KernelOp, InPlace):
+    name = "ck.rope"
+    x = operand_def(TensorType)
+    table = operand_def(TensorType)
+    heads = prop_def(IntegerAttr)
+    mode = prop_def(StringAttr)
+    y = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$x `,` $table attr-dict `:` type($x) `,` type($table) `->` type($y)"
+
+    @staticmethod
+    def infer(x: Attribute, table: Attribute, *, heads: Attribute, mode: Attribute) -> tuple[Attribute]:
+        rows, columns = shape(x)
+        if columns % int_value(heads) or shape(table)[0] != rows or shape(table)[1] > columns // int_value(heads):
+            raise VerifyException(f"ck.rope: {int_value(heads)} heads of {x} do not fit table {table}")
+        if str_value(mode) not in MODES:
+            raise VerifyException(f"ck.rope: mode is one of {', '.join(MODES)}, got {str_value(mode)}")
+        return (x,)
+
+    def reference(self, x: Array, table: Array) -> tuple[Array]:
+        rows, dims = table.shape
+        y = x.reshape(rows, int_value(self.heads), -1).copy()
+        half = dims // 2
+        neox = self.mode.data == "neox"
+        a, b = (slice(0, half), slice(half, dims)) if neox else (slice(0, dims, 2), slice(1, dims, 2))
+        cos, sin = table[:, None, :half], table[:, None, half:]
+        left, right = y[..., a].copy(), y[..., b].copy()
+        y[..., a] = left * cos - right * sin
+        y[..., b] = right * cos + left * sin
+        return (np.ascontiguousarray(y.reshape(x.shape)),)
+
+    def kernel(self) -> KernelCall:
+        heads = int_value(self.heads)
+        immediates = {
+            "heads": heads,
+            "head_dim": shape(self.x.type)[1] // heads,
+            "mode": MODES[self.mode.data],
+            "dims": shape(self.table.type)[1],
+        }
+        return KernelCall("ck_rope", immediates, split="rows")

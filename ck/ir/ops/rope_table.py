@@ -1,0 +1,58 @@
+"""`ck.rope_table`: the cosines and sines that rotate one step's queries and keys.
+
+    a[t, i]              = (pos + t) * freq[i]                 rounded to f32, as transformers does
+    table[t, i]          = cos(a[t, i])
+    table[t, D/2 + i]    = sin(a[t, i])
+
+freq [D/2] f32 radians a position (every scaling of the RoPE family is in these numbers), pos index -> [T, D] f32.
+Source: Su et al. 2021, arXiv:2104.09864, section 3.2.
+"""
+
+import numpy as np
+from xdsl.dialects.arith import AddiOp, IndexCastOp, MulfOp, SIToFPOp
+from xdsl.dialects.builtin import IndexType, IntegerAttr, TensorType, f32, i32
+from xdsl.dialects.math import CosOp, SinOp
+from xdsl.dialects.vector import BroadcastOp
+from xdsl.ir import Attribute, SSAValue
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def, traits_def
+from xdsl.traits import Pure
+
+from ck.ir.op import Array, CkOp, RowWise, int_value
+from ck.ir.rows import VECTOR, Columns, RowBuilder, RowValue
+from ck.ir.types import shape, tensor
+
+
+@irdl_op_definition
+class RopeTableOp(CkOp, RowWise):
+    name = "ck.rope_table"
+    freq = operand_def(TensorType)
+    pos = operand_def(IndexType)
+    rows = prop_def(IntegerAttr)
+    table = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$freq `,` $pos attr-dict `:` type($freq) `->` type($table)"
+
+    @staticmethod
+    def infer(freq: Attribute, pos: Attribute, *, rows: Attribute) -> tuple[Attribute]:
+        return (tensor(int_value(rows), 2 * shape(freq)[0]),)
+
+    def reference(self, freq: Array, pos: int) -> tuple[Array]:
+        at = np.arange(pos, pos + int_value(self.rows), dtype=np.float32)
+        angle = (at[:, None] * freq[None, :]).astype(np.float32)
+        return (np.concatenate([np.cos(angle), np.sin(angle)], axis=1),)
+
+    def lower_row(self, b: RowBuilder, freq: RowValue, pos: SSAValue) -> tuple[RowValue]:
+        half = shape(self.freq.type)[0]
+        buffer = b.buffers[self.table]
+        at = b.insert(IndexCastOp(b.insert(AddiOp(pos, b.row)), i32))
+        position = b.insert(BroadcastOp(b.insert(SIToFPOp(at, f32)), VECTOR))
+
+        def body(columns: Columns) -> None:
+            angle = b.insert(MulfOp(position, freq.columns(columns)))
+            b.store(b.insert(CosOp(angle)), buffer, columns)
+            right = b.insert(AddiOp(columns.index, b.index(half)))
+            b.store(b.insert(SinOp(angle)), buffer, Columns(right, columns.live))
+
+        b.for_columns(half, body)
+        return (b.row_of(buffer),)

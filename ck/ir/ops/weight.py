@@ -1,0 +1,52 @@
+"""`ck.weight`: a trained tensor of the model, by name.
+
+    %w = ck.weight @blk.0.attn_q : !ck.q<576x576xq4_1>        a matrix [out, in], as stored or packed
+    %g = ck.weight @blk.0.attn_norm : tensor<576xf32>         a vector
+
+Names are the frontend's; who executes the module supplies the values.
+"""
+
+from typing import Any
+
+from xdsl.dialects.builtin import StringAttr, SymbolRefAttr, TensorType
+from xdsl.ir import Attribute
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from ck.ir.op import CkOp
+from ck.ir.types import WeightType
+
+
+@irdl_op_definition
+class WeightOp(CkOp):
+    name = "ck.weight"
+    symbol = prop_def(SymbolRefAttr)
+    value = result_def()
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$symbol attr-dict `:` type($value)"
+
+    @staticmethod
+    def infer(*operands: Any, **properties: Any) -> tuple[Attribute, ...]:
+        raise VerifyException("ck.weight: its type is declared, not inferred")
+
+    @staticmethod
+    def of(symbol: str, of: Attribute) -> "WeightOp":
+        """The weight called `symbol`, of type `of`."""
+        op = WeightOp.create(result_types=[of], properties={"symbol": SymbolRefAttr(symbol)})
+        op.value.name_hint = symbol.replace(".", "_")
+        return op
+
+    @property
+    def symbol_name(self) -> str:
+        return self.symbol.root_reference.data
+
+    def verify_(self) -> None:
+        if not isinstance(self.value.type, WeightType | TensorType):
+            raise VerifyException(f"ck.weight: a !ck.q or a tensor, got {self.value.type}")
+
+
+def symbol_ref(name: str) -> SymbolRefAttr:
+    """`@name` as an attribute."""
+    return SymbolRefAttr(StringAttr(name))

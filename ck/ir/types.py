@@ -1,0 +1,177 @@
+"""The types of the `ck` dialect that are not builtin: stored weights, quantised activations, caches.
+
+    !ck.q<3072x1024xq4_k>          a weight [out, in] as its file stores it
+    !ck.q<3072x1024xq4_k, r16>     the same weight packed for the target
+    !ck.q8<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
+    !ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
+"""
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    Float16Type,
+    Float32Type,
+    IntAttr,
+    MemRefType,
+    StringAttr,
+    TensorType,
+    f16,
+    f32,
+)
+from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
+from xdsl.irdl import irdl_attr_definition
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+from ck.dtypes import BY_NAME, StorageType, q8_row_bytes
+
+Shape = ArrayAttr[IntAttr]
+
+
+def _shape_attr(shape: Sequence[int]) -> Shape:
+    return ArrayAttr([IntAttr(n) for n in shape])
+
+
+def _parse_shape_and_name(parser: AttrParser) -> tuple[list[int], str]:
+    """Parse `3072x1024xq4_k`: sizes, then an element name."""
+    sizes: list[int] = []
+    while (size := parser.parse_optional_integer(allow_boolean=False, allow_negative=False)) is not None:
+        sizes.append(size)
+        parser.parse_shape_delimiter()
+    return sizes, parser.parse_identifier()
+
+
+@irdl_attr_definition
+class WeightType(ParametrizedAttribute, TypeAttribute):
+    """`!ck.q<NxKxSTORAGE[, LAYOUT]>`: a stored weight [out, in]."""
+
+    name = "ck.q"
+    sizes: Shape
+    storage: StringAttr
+    layout: StringAttr
+
+    @staticmethod
+    def of(shape: Sequence[int], storage: str, layout: str = "") -> "WeightType":
+        return WeightType(_shape_attr(shape), StringAttr(storage), StringAttr(layout))
+
+    @property
+    def row(self) -> StorageType:
+        """The storage type's table row."""
+        return BY_NAME[self.storage.data]
+
+    def get_shape(self) -> tuple[int, ...]:
+        return tuple(n.data for n in self.sizes)
+
+    def verify(self) -> None:
+        if self.storage.data not in BY_NAME:
+            raise VerifyException(f"!ck.q: storage is one of {', '.join(BY_NAME)}, got {self.storage.data}")
+        if len(self.sizes) != 2:
+            raise VerifyException(f"!ck.q: a weight is [out, in], got {len(self.sizes)} sizes")
+        if self.get_shape()[1] % self.row.block:
+            raise VerifyException(
+                f"!ck.q: rows of {self.storage.data} are multiples of {self.row.block}, got {self.get_shape()[1]}"
+            )
+        if self.layout.data not in ("", "r16"):
+            raise VerifyException(f"!ck.q: layout is r16 or absent, got {self.layout.data}")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            sizes, storage = _parse_shape_and_name(parser)
+            layout = parser.parse_identifier() if parser.parse_optional_punctuation(",") else ""
+        return [_shape_attr(sizes), StringAttr(storage), StringAttr(layout)]
+
+    def print_parameters(self, printer: Printer) -> None:
+        sizes = "x".join(map(str, self.get_shape()))
+        layout = f", {self.layout.data}" if self.layout.data else ""
+        printer.print_string(f"<{sizes}x{self.storage.data}{layout}>")
+
+
+@irdl_attr_definition
+class ActivationType(ParametrizedAttribute, TypeAttribute):
+    """`!ck.q8<TxK>`: activations quantised to int8 in blocks of 32 with an f32 scale each."""
+
+    name = "ck.q8"
+    sizes: Shape
+
+    @staticmethod
+    def of(shape: Sequence[int]) -> "ActivationType":
+        return ActivationType(_shape_attr(shape))
+
+    def get_shape(self) -> tuple[int, ...]:
+        return tuple(n.data for n in self.sizes)
+
+    @property
+    def row_bytes(self) -> int:
+        return q8_row_bytes(self.get_shape()[1])
+
+    def verify(self) -> None:
+        if len(self.sizes) != 2 or self.get_shape()[1] % 32:
+            raise VerifyException(f"!ck.q8: rows are multiples of 32, got {self.get_shape()}")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return [_shape_attr(parser.parse_dimension_list())]
+
+    def print_parameters(self, printer: Printer) -> None:
+        printer.print_string(f"<{'x'.join(map(str, self.get_shape()))}>")
+
+
+@irdl_attr_definition
+class KvType(ParametrizedAttribute, TypeAttribute):
+    """`!ck.kv<HxCxKxDTYPE>`: the KV cache of one layer, capacity C positions, a multiple of 64."""
+
+    name = "ck.kv"
+    sizes: Shape
+    dtype: Float16Type | Float32Type
+
+    @staticmethod
+    def of(kv_heads: int, capacity: int, head_dim: int, dtype: str) -> "KvType":
+        return KvType(_shape_attr((kv_heads, capacity, head_dim)), {"f16": f16, "f32": f32}[dtype])
+
+    def get_shape(self) -> tuple[int, ...]:
+        return tuple(n.data for n in self.sizes)
+
+    @property
+    def dtype_name(self) -> str:
+        return "f16" if isinstance(self.dtype, Float16Type) else "f32"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of keys and values together."""
+        heads, capacity, head_dim = self.get_shape()
+        return 2 * heads * capacity * head_dim * (2 if self.dtype_name == "f16" else 4)
+
+    def verify(self) -> None:
+        if len(self.sizes) != 3 or self.get_shape()[1] % 64:
+            raise VerifyException(
+                f"!ck.kv: [kv heads, capacity, head width] with capacity a multiple of 64, got {self.get_shape()}"
+            )
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            sizes, dtype = _parse_shape_and_name(parser)
+        if dtype not in ("f16", "f32"):
+            parser.raise_error(f"!ck.kv holds f16 or f32, got {dtype}")
+        return [_shape_attr(sizes), {"f16": f16, "f32": f32}[dtype]]
+
+    def print_parameters(self, printer: Printer) -> None:
+        printer.print_string(f"<{'x'.join(map(str, self.get_shape()))}x{self.dtype_name}>")
+
+
+def shape(of: Attribute) -> tuple[int, ...]:
+    """Sizes of a tensor, buffer, weight, activation or cache type; raises VerifyException for any other."""
+    if isinstance(of, TensorType | MemRefType):
+        return of.get_shape()
+    if isinstance(of, WeightType | ActivationType | KvType):
+        return of.get_shape()
+    raise VerifyException(f"required a type with sizes, got {of}")
+
+
+def tensor(*sizes: int) -> TensorType[Attribute]:
+    """`tensor<...xf32>`."""
+    return TensorType(f32, sizes)
