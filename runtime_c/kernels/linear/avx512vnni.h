@@ -1,0 +1,44 @@
+// What the AVX-512 VNNI files share: a block of 16 rows in registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include "tiles.h"
+
+// u0..u7: the groups' vectors; d, m, s as in ck_wide. Named, because gcc keeps long arrays of vectors in memory.
+typedef struct {
+    __m512i u0, u1, u2, u3, u4, u5, u6, u7;
+    __m512 d, m, s;
+} ck_block512;
+
+static inline __m512i ck_load512(const void* p) {
+    return _mm512_loadu_si512(p);
+}
+
+static inline __m512 ck_half512(const void* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+// Four bytes of x in every lane.
+static inline __m512i ck_four512(const int8_t* p) {
+    int32_t four;
+    memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+}
+
+static inline __m512i ck_low512(__m512i v) {
+    return _mm512_and_si512(v, _mm512_set1_epi8(15));
+}
+
+static inline __m512i ck_high512(__m512i v) {
+    return ck_low512(_mm512_srli_epi16(v, 4));
+}
+
+// The vectors of nibble vectors q[4]; d, m and s are the caller's.
+static inline ck_block512 ck_nibbles512(const uint8_t (*q)[64]) {
+    const __m512i a = ck_load512(q[0]), b = ck_load512(q[1]), c = ck_load512(q[2]), d = ck_load512(q[3]);
+    return (ck_block512){
+        .u0 = ck_low512(a), .u1 = ck_low512(b), .u2 = ck_low512(c), .u3 = ck_low512(d),
+        .u4 = ck_high512(a), .u5 = ck_high512(b), .u6 = ck_high512(c), .u7 = ck_high512(d),
+    };
+}

@@ -1,0 +1,34 @@
+#include "linear.h"
+
+#include "../dispatch.h"
+
+#define CK_KERNEL(symbol, isa, function) ck_linear_fn function;
+#include "kernels.inc"
+#undef CK_KERNEL
+
+// The three symbols of a type, over its one kernel.
+#define CK_DISPATCH_LINEAR(w_type) \
+    static ck_linear_fn* ck_linear_##w_type##_chosen; \
+    void ck_linear_##w_type(float* y, const void* x, const void* w, int64_t n, int64_t n_out, int64_t n_in, \
+                            int tid, int nth) { \
+        const ck_linear_args args = {y, x, w, NULL, NULL, n, n_out, n_in, 0, tid, nth}; \
+        ck_linear_##w_type##_chosen(&args); \
+    } \
+    void ck_linear_add_##w_type(float* y, const void* x, const void* w, const float* residual, int64_t n, \
+                                int64_t n_out, int64_t n_in, int tid, int nth) { \
+        const ck_linear_args args = {y, x, w, NULL, residual, n, n_out, n_in, 0, tid, nth}; \
+        ck_linear_##w_type##_chosen(&args); \
+    } \
+    void ck_glu_##w_type(float* y, const void* x, const void* w_gate, const void* w_up, int64_t n, \
+                         int64_t n_out, int64_t n_in, int64_t act, int tid, int nth) { \
+        const ck_linear_args args = {y, x, w_gate, w_up, NULL, n, n_out, n_in, act, tid, nth}; \
+        ck_linear_##w_type##_chosen(&args); \
+    }
+
+CK_DISPATCH_LINEAR(q4_1)
+CK_DISPATCH_LINEAR(q8_0)
+
+#define CK_KERNEL CK_CHOOSE_KERNEL
+CK_CHOOSE {
+#include "kernels.inc"
+}

@@ -1,0 +1,42 @@
+// linear: products of quantised weights with quantised activations; ck_linear, ck_linear_add and ck_glu.
+//
+//   dot[t][o] = sum_b term(t, o, b), b in [0, n_in / 32): blocks of 32 columns
+//   linear      y[t][o] = dot[t][o]
+//   linear_add  y[t][o] = residual[t][o] + dot[t][o]
+//   glu         y[t][o] = act(dot_gate[t][o]) * dot_up[t][o], act 0 silu, 1 gelu_tanh (ck_math.h)
+//
+// term, with u the weight's bytes, x the activation's, dx its scale (blocks.h):
+//   isum = sum_i u[i] * x[i], xs = sum_i x[i] over the block: exact in int32
+//   q8_0  (d * dx) * (float)(isum - 128 * xs)
+//   q5_0  (d * dx) * (float)(isum - 16 * xs)
+//   q4_1  (d * dx) * (float)isum + m * (dx * (float)xs)
+//   q4_k  (D * dx) * (float)isum + M * (dx * (float)xs), D = d * sc and M = -(dmin * mn), both exact
+//   q6_k  (d * dx) * (float)(sc0 * (isum0 - 32 * xs0) + sc1 * (isum1 - 32 * xs1)), over two halves of 16
+//
+// n         rows of x, y and residual; 0 writes nothing
+// n_out     rows of w, any number >= 0; nothing is written past column n_out of y
+// n_in      columns, a multiple of the type's block, at most 262144; 0 makes every dot 0
+// y         [n][n_out] f32; overlaps nothing but residual, to which it may be equal
+// x         n q8 rows, 4-byte aligned; q in -127..127 (the AVX2 kernel of q8_0 cannot negate -128)
+// w, w_up   r16, any alignment, read only
+// residual  [n][n_out] f32, linear_add only
+// bits      every operation is rounded to f32, in the order written (no fma); dot starts from 0 and adds the
+//           terms in order of b. So one row and 512 rows, and all paths, return the same bits.
+// threads   slices of the ceil(n_out / 16) panels
+// stack     about 160 KiB
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    float* y;
+    const void* x;
+    const void* w;         // gate, for glu
+    const void* w_up;      // NULL unless glu
+    const float* residual; // NULL unless linear_add
+    int64_t n, n_out, n_in, act;
+    int tid, nth;
+} ck_linear_args;
+
+typedef void ck_linear_fn(const ck_linear_args* args);

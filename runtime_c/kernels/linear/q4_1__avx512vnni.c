@@ -1,0 +1,18 @@
+#include "avx512vnni.h"
+
+#define CK_LINEAR_NAME ck_linear_q4_1__avx512vnni
+#define CK_PACKED_BLOCK ck_r16_q4_1
+#define CK_BLOCK_COLUMNS 32
+#define CK_KIND CK_KIND_MIN
+#define CK_OFFSET 0
+
+static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
+    const ck_r16_q4_1* w = (const ck_r16_q4_1*)panel + b;
+    ck_block512 block = ck_nibbles512(w->q);
+    block.d = ck_half512(w->d);
+    block.m = ck_half512(w->m);
+    block.s = _mm512_setzero_ps();
+    return block;
+}
+
+#include "avx512vnni.inc"

@@ -1,0 +1,20 @@
+// The scale of a block, from the bits of its largest magnitude.
+#pragma once
+
+#include "../../blocks.h"
+#include "../../ck_math.h"
+#include "../slice.h"
+#include "quantize.h"
+
+typedef struct {
+    float d, inverse;  // inverse: 0 where q must be 0
+} ck_quantize_scale;
+
+// largest: the largest bits of |x|, compared as integers: then NaN is above infinity and that above all others.
+static inline ck_quantize_scale ck_quantize_scale_of(uint32_t largest) {
+    const float d = ck_bits_float(largest) / 127.0f;
+    if (largest >= 0x7f800000u)
+        return (ck_quantize_scale){ck_bits_float(0x7fc00000u), 0.0f};
+    // Below the smallest normal number 1 / d could be infinite.
+    return d >= 0x1p-126f ? (ck_quantize_scale){d, 1.0f / d} : (ck_quantize_scale){0.0f, 0.0f};
+}

@@ -1,0 +1,127 @@
+// The quantised types as the tests see them: random file rows and the value of each column, in double, from the
+// format's formula alone.
+#pragma once
+
+#include "../blocks.h"
+#include "../ck_math.h"
+#include "../ck_rt.h"
+#include "check.h"
+
+typedef struct {
+    const char* name;
+    int64_t columns, file_bytes, packed_bytes;
+    // Makes a block of random bytes plausible: scales of about the size of a model's.
+    void (*tame)(uint8_t* block);
+    // The value of column i of a file block.
+    double (*value)(const uint8_t* block, int i);
+    void (*pack)(void* dst, const void* src_rows, int64_t n_out, int64_t n_in, int tid, int nth);
+} ck_type;
+
+// A random positive f16 between 2^-9 and 2^-5; with_sign: of either sign.
+static inline uint16_t random_scale(bool with_sign) {
+    const uint64_t r = ck_random();
+    return (uint16_t)((r & 0x3ff) | (6 + (r >> 10) % 4) << 10 | (with_sign ? (r >> 20 & 1) << 15 : 0));
+}
+
+static inline void tame_q8_0(uint8_t* block) {
+    ((ck_q8_0*)block)->d = random_scale(true);
+}
+
+static inline double value_q8_0(const uint8_t* block, int i) {
+    const ck_q8_0* b = (const ck_q8_0*)block;
+    return (double)ck_f16_float(b->d) * b->q[i];
+}
+
+static inline int nibble(const uint8_t* q, int i) {
+    return i < 16 ? q[i] & 15 : q[i - 16] >> 4;
+}
+
+static inline void tame_q4_1(uint8_t* block) {
+    ((ck_q4_1*)block)->d = random_scale(true);
+    ((ck_q4_1*)block)->m = random_scale(true);
+}
+
+static inline double value_q4_1(const uint8_t* block, int i) {
+    const ck_q4_1* b = (const ck_q4_1*)block;
+    return (double)ck_f16_float(b->d) * nibble(b->q, i) + (double)ck_f16_float(b->m);
+}
+
+static inline void tame_q5_0(uint8_t* block) {
+    ((ck_q5_0*)block)->d = random_scale(true);
+}
+
+static inline double value_q5_0(const uint8_t* block, int i) {
+    const ck_q5_0* b = (const ck_q5_0*)block;
+    return (double)ck_f16_float(b->d) * ((nibble(b->q, i) | (b->h[i / 8] >> (i % 8) & 1) << 4) - 16);
+}
+
+static inline void tame_q4_k(uint8_t* block) {
+    ((ck_q4_k*)block)->d = random_scale(true);
+    ((ck_q4_k*)block)->dmin = random_scale(true);
+}
+
+static inline double value_q4_k(const uint8_t* block, int i) {
+    const ck_q4_k* b = (const ck_q4_k*)block;
+    const int s = i / 32;
+    const uint8_t byte = b->q[32 * (s / 2) + i % 32];
+    int sc, mn;
+    if (s < 4) {
+        sc = b->scales[s] & 63;
+        mn = b->scales[s + 4] & 63;
+    } else {
+        sc = (b->scales[s + 4] & 15) | b->scales[s - 4] >> 6 << 4;
+        mn = b->scales[s + 4] >> 4 | b->scales[s] >> 6 << 4;
+    }
+    return (double)ck_f16_float(b->d) * sc * (s % 2 ? byte >> 4 : byte & 15) - (double)ck_f16_float(b->dmin) * mn;
+}
+
+static inline void tame_q6_k(uint8_t* block) {
+    ((ck_q6_k*)block)->d = random_scale(true);
+}
+
+static inline double value_q6_k(const uint8_t* block, int i) {
+    const ck_q6_k* b = (const ck_q6_k*)block;
+    const int half = i / 128, k = i % 128 / 32, l = i % 32;
+    const int low = b->ql[64 * half + 32 * (k & 1) + l] >> (k >> 1) * 4 & 15;
+    const int high = b->qh[32 * half + l] >> 2 * k & 3;
+    return (double)ck_f16_float(b->d) * b->sc[i / 16] * ((low | high << 4) - 32);
+}
+
+#define CK_TYPE_ROW(w, columns) \
+    {#w, columns, sizeof(ck_##w), sizeof(ck_r16_##w), tame_##w, value_##w, ck_pack_##w}
+
+static const ck_type ck_types[] = {
+    CK_TYPE_ROW(q8_0, 32), CK_TYPE_ROW(q4_1, 32), 
+};
+enum { CK_TYPES = sizeof ck_types / sizeof ck_types[0] };
+
+static inline const ck_type* ck_type_named(const char* name) {
+    for (int i = 0; i < CK_TYPES; i++)
+        if (strcmp(ck_types[i].name, name) == 0)
+            return &ck_types[i];
+    abort();
+}
+
+static inline int64_t ck_file_matrix_bytes(const ck_type* type, int64_t n_out, int64_t n_in) {
+    return n_out * (n_in / type->columns) * type->file_bytes;
+}
+
+static inline int64_t ck_packed_matrix_bytes(const ck_type* type, int64_t n_out, int64_t n_in) {
+    return (n_out + 15) / 16 * (n_in / type->columns) * type->packed_bytes;
+}
+
+// A random matrix as a file holds it, one byte off alignment.
+static inline ck_buffer ck_random_matrix(const ck_type* type, int64_t n_out, int64_t n_in) {
+    const int64_t n_bytes = ck_file_matrix_bytes(type, n_out, n_in);
+    const ck_buffer rows = ck_buffer_of(n_bytes, 1);
+    for (int64_t i = 0; i < n_bytes; i++)
+        ((uint8_t*)rows.p)[i] = (uint8_t)(ck_random() >> 32);
+    for (int64_t i = 0; i < n_bytes; i += type->file_bytes)
+        type->tame((uint8_t*)rows.p + i);
+    return rows;
+}
+
+static inline double ck_matrix_value(const ck_type* type, const void* rows, int64_t n_in, int64_t row, int64_t k) {
+    const int64_t block = row * (n_in / type->columns) + k / type->columns;
+    return type->value((const uint8_t*)rows + block * type->file_bytes, (int)(k % type->columns));
+}

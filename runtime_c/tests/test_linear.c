@@ -1,0 +1,185 @@
+// linear, linear_add, glu of quantised weights: scalar against a double reference over the same quantised
+// activations, every other kernel against scalar bit for bit, over edge shapes and thread counts.
+
+#include <math.h>
+
+#include "../cpu.h"
+#include "../kernels/linear/linear.h"
+#include "quantized.h"
+
+#define CK_KERNEL(symbol, isa, function) ck_linear_fn function;
+#include "../kernels/linear/kernels.inc"
+#undef CK_KERNEL
+
+typedef struct {
+    const char *type, *name;
+    uint64_t isa;
+    ck_linear_fn* run;
+} kernel;
+
+#define CK_KERNEL(symbol, isa, function) {#symbol + sizeof "ck_linear_" - 1, #function, CK_ISA_##isa, function},
+static const kernel kernels[] = {
+#include "../kernels/linear/kernels.inc"
+};
+enum { N_KERNELS = sizeof kernels / sizeof kernels[0] };
+
+typedef enum { LINEAR, ADD, GLU_SILU, GLU_GELU, MODES } mode;
+
+// One problem: file rows, their packed form, activations and their quantised form.
+typedef struct {
+    const ck_type* type;
+    int64_t n, n_out, n_in;
+    ck_buffer rows[2], packed[2], x, residual;
+} problem;
+
+static ck_buffer packed_of(const ck_type* type, ck_buffer rows, int64_t n_out, int64_t n_in) {
+    const ck_buffer packed = ck_buffer_of(ck_packed_matrix_bytes(type, n_out, n_in), 1);
+    type->pack(packed.p, rows.p, n_out, n_in, 0, 1);
+    return packed;
+}
+
+static ck_buffer quantized_rows(int64_t n, int64_t k) {
+    const ck_buffer x = ck_buffer_of(n * k * 4, 0), y = ck_buffer_of(n * CK_Q8_ROW_BYTES(k), 4);
+    ck_random_floats(x.p, n * k);
+    ck_quantize_rows(y.p, x.p, n, k, 0, 1);
+    ck_buffer_free(x);
+    return y;
+}
+
+static problem problem_of(const ck_type* type, int64_t n, int64_t n_out, int64_t n_in) {
+    problem p = {.type = type, .n = n, .n_out = n_out, .n_in = n_in, .x = quantized_rows(n, n_in)};
+    for (int i = 0; i < 2; i++) {
+        p.rows[i] = ck_random_matrix(type, n_out, n_in);
+        p.packed[i] = packed_of(type, p.rows[i], n_out, n_in);
+    }
+    p.residual = ck_buffer_of(n * n_out * 4, 4);
+    ck_random_floats(p.residual.p, n * n_out);
+    return p;
+}
+
+static void problem_free(problem* p) {
+    for (int i = 0; i < 2; i++) {
+        ck_buffer_free(p->rows[i]);
+        ck_buffer_free(p->packed[i]);
+    }
+    ck_buffer_free(p->x);
+    ck_buffer_free(p->residual);
+}
+
+// Runs a kernel on a problem in `nth` slices; `in_place`: y is the residual's copy.
+static ck_buffer run(const kernel* k, const problem* p, mode m, int nth, bool in_place) {
+    const int64_t n_bytes = p->n * p->n_out * 4;
+    const ck_buffer y = ck_buffer_of(n_bytes, 4);
+    memset(y.p, 0xff, (size_t)n_bytes);
+    if (in_place)
+        memcpy(y.p, p->residual.p, (size_t)n_bytes);
+    ck_linear_args a = {y.p, p->x.p, p->packed[0].p, NULL, NULL, p->n, p->n_out, p->n_in, m == GLU_GELU, 0, nth};
+    if (m == ADD)
+        a.residual = in_place ? y.p : p->residual.p;
+    if (m == GLU_SILU || m == GLU_GELU)
+        a.w_up = p->packed[1].p;
+    for (a.tid = 0; a.tid < nth; a.tid++)
+        k->run(&a);
+    return y;
+}
+
+static double x_value(const problem* p, int64_t t, int64_t i) {
+    const int8_t* q = (const int8_t*)p->x.p + t * CK_Q8_ROW_BYTES(p->n_in);
+    return (double)((const float*)(const void*)(q + p->n_in))[i / 32] * q[i];
+}
+
+static double reference_dot(const problem* p, int which, int64_t t, int64_t row) {
+    double sum = 0;
+    for (int64_t i = 0; i < p->n_in; i++)
+        sum += x_value(p, t, i) * ck_matrix_value(p->type, p->rows[which].p, p->n_in, row, i);
+    return sum;
+}
+
+static double reference(const problem* p, mode m, int64_t t, int64_t row) {
+    const double dot = reference_dot(p, 0, t, row);
+    if (m == LINEAR)
+        return dot;
+    if (m == ADD)
+        return (double)((const float*)p->residual.p)[t * p->n_out + row] + dot;
+    const double u = sqrt(2 / 3.14159265358979323846) * (dot + 0.044715 * dot * dot * dot);
+    const double act = m == GLU_SILU ? dot / (1 + exp(-dot)) : dot / (1 + exp(-2 * u));
+    return act * reference_dot(p, 1, t, row);
+}
+
+// Normalised mean squared error of y against the double reference.
+static double nmse(const problem* p, mode m, const float* y) {
+    double error = 0, power = 0;
+    for (int64_t t = 0; t < p->n; t++)
+        for (int64_t row = 0; row < p->n_out; row++) {
+            const double want = reference(p, m, t, row), got = (double)y[t * p->n_out + row];
+            error += (got - want) * (got - want);
+            power += want * want;
+        }
+    return power > 0 ? error / power : error;
+}
+
+static const kernel* scalar_of(const char* type) {
+    for (int i = 0; i < N_KERNELS; i++)
+        if (strcmp(kernels[i].type, type) == 0 && kernels[i].isa == CK_ISA_scalar)
+            return &kernels[i];
+    abort();
+}
+
+static bool same(const problem* p, ck_buffer a, ck_buffer b) {
+    return memcmp(a.p, b.p, (size_t)(p->n * p->n_out * 4)) == 0;
+}
+
+static void check_mode(const problem* p, mode m) {
+    const kernel* scalar = scalar_of(p->type->name);
+    const ck_buffer want = run(scalar, p, m, 1, false);
+    // f32 sums of the exact products: the tier for f32 arithmetic.
+    const double error = nmse(p, m, want.p);
+    CK_CHECK(error <= 1e-7, "%s mode %d n %d n_out %d n_in %d: nmse %g", scalar->name, (int)m, (int)p->n,
+             (int)p->n_out, (int)p->n_in, error);
+    for (int i = 0; i < N_KERNELS; i++) {
+        if (strcmp(kernels[i].type, p->type->name) != 0 || !(ck_cpu_detect() & kernels[i].isa))
+            continue;
+        for (int nth = 1; nth <= 3; nth++) {
+            const ck_buffer got = run(&kernels[i], p, m, nth, m == ADD && nth == 2);
+            CK_CHECK(same(p, want, got), "%s mode %d n %d n_out %d n_in %d nth %d: bits differ from scalar",
+                     kernels[i].name, (int)m, (int)p->n, (int)p->n_out, (int)p->n_in, nth);
+            ck_buffer_free(got);
+        }
+    }
+    ck_buffer_free(want);
+}
+
+static void check_shapes(const ck_type* type) {
+    static const int64_t rows[] = {0, 1, 2, 7, 16, 17, 65};
+    static const int64_t outs[] = {0, 1, 15, 16, 17, 33, 64};
+    const int64_t blocks[] = {0, 1, 2, 3, type->columns == 32 ? 35 : 5};
+    for (int r = 0; r < 7; r++)
+        for (int o = 0; o < 7; o++)
+            for (int b = 0; b < 5; b++) {
+                // All corners of the cube would take minutes under the sanitizers: the large ones meet in a few.
+                if (b == 4 && r > 4 && o > 4 && r + o != 11)
+                    continue;
+                problem p = problem_of(type, rows[r], outs[o], blocks[b] * type->columns);
+                check_mode(&p, (mode)((r + o + b) % MODES));
+                problem_free(&p);
+            }
+}
+
+// More rows than one pass takes, and one row of that many: the same bits.
+static void check_many_rows(const ck_type* type) {
+    problem p = problem_of(type, 131, 48, 2 * type->columns);
+    for (mode m = LINEAR; m < MODES; m++)
+        check_mode(&p, m);
+    problem_free(&p);
+}
+
+int main(void) {
+    for (int i = 0; i < N_KERNELS; i++)
+        if (!(ck_cpu_detect() & kernels[i].isa))
+            ck_skip(kernels[i].name);
+    for (int i = 0; i < CK_TYPES; i++) {
+        check_shapes(&ck_types[i]);
+        check_many_rows(&ck_types[i]);
+    }
+    return ck_finish();
+}
