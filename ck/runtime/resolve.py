@@ -1,0 +1,79 @@
+"""What may stand where a model is wanted, and the file it means: a GGUF file, a run directory, a known name.
+
+A run directory holds run.json, whose `model.file` is the name of a file in that directory.
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ck.errors import MalformedError, UnsupportedError, UsageError
+from ck.runtime.fetch import Progress, is_pulled, model_path, pull, silent
+from ck.runtime.known_models import known_models
+
+
+def resolve_model(argument: str, progress: Progress = silent) -> Path:
+    """The GGUF file `argument` means; a known name that is not in the cache yet is pulled.
+
+    Raises UsageError for what does not exist, UnsupportedError for the hub and other formats, MalformedError
+    for a broken run.json, and what `pull` raises.
+    """
+    if "://" in argument:
+        raise UnsupportedError(f"{argument}: this version reads files, {_names()}, no addresses; {_HINT}")
+    path = Path(argument).expanduser()
+    if not argument:
+        raise _not_found(argument)
+    if path.is_dir():
+        return _of_directory(path)
+    if path.exists():
+        return path
+    model = known_models().get(argument)
+    if model is not None:
+        return model_path(model) if is_pulled(model) else pull(model, progress)
+    raise _not_found(argument)
+
+
+_HINT = "download the .gguf file and give its path"
+
+
+def _names() -> str:
+    return " or ".join(known_models())
+
+
+def _of_directory(directory: Path) -> Path:
+    record = directory / "run.json"
+    if not record.is_file():
+        if (directory / "config.json").is_file():
+            raise UnsupportedError(f"{directory}: this version reads GGUF files, not model folders; {_HINT}")
+        raise UsageError(f"{directory}: a run directory must have run.json, it has none; give a .gguf file")
+    name = _model_file(record)
+    # A run directory may come from anywhere: its record names a neighbour, never a path.
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise MalformedError(f"{record}: model.file must be a plain file name, it is {name!r}")
+    file = directory / name
+    if not file.is_file():
+        raise UsageError(f"{record}: model.file must be a file in the directory, {name} is not there")
+    return file
+
+
+def _model_file(record: Path) -> str:
+    try:
+        data: Any = json.loads(record.read_text("utf-8"))
+        name: Any = data["model"]["file"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise MalformedError(f"{record}: must be JSON with model.file, {what}") from error
+    if not isinstance(name, str):
+        raise MalformedError(f"{record}: model.file must be a string, it is {type(name).__name__}")
+    return name
+
+
+def _not_found(argument: str) -> UsageError | UnsupportedError:
+    near = difflib.get_close_matches(argument, known_models(), n=1)
+    if near:
+        return UsageError(f"{argument}: no such file; did you mean {near[0]}?")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", argument) and not argument.endswith(".gguf"):
+        return UnsupportedError(f"{argument}: no such file, and this version has no hub; {_HINT}")
+    return UsageError(f"{argument}: no such file; give a .gguf file, a run directory, or {_names()}")
