@@ -83,12 +83,15 @@ def _compile(compiler: str, source: Path, build_dir: Path, extra: list[str]) -> 
     """Compile one source unless its object is current. Returns the object's path."""
     target = build_dir / source.relative_to(HERE).with_suffix(".o")
     flags = [*BASE_FLAGS, *isa_flags(source), *extra, f"-I{HERE}"]
-    command = [compiler, *flags, "-c", str(source), "-o", str(target)]
+    command = [compiler, *flags, "-c", str(source)]
     stamp = hashlib.sha256("\0".join(command).encode()).hexdigest()
     if _is_current(target, stamp):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    _run([*command, "-MMD", "-MF", str(target.with_suffix(".d"))])
+    # Made under another name and renamed: two builds may run at once.
+    fresh = target.with_suffix(f".{os.getpid()}.o")
+    _run([*command, "-o", str(fresh), "-MMD", "-MF", str(target.with_suffix(".d"))])
+    fresh.replace(target)
     target.with_suffix(".stamp").write_text(stamp)
     return target
 
@@ -116,12 +119,14 @@ def build(out_dir: Path, build_dir: Path | None = None, jobs: int | None = None)
 
 
 def build_program(source: Path, sanitize: bool = False) -> Path:
-    """Build one test or benchmark, linked with the library's objects, and return the program's path."""
+    """Build one test or benchmark with those objects of the library that it needs, and return its path."""
     build_dir = HERE.parent / "build" / ("runtime_c_sanitized" if sanitize else "runtime_c")
     extra = SANITIZE_FLAGS if sanitize else []
-    objects = compile_all([*library_sources(), source], build_dir, extra, None)
-    program = build_dir / source.stem
-    _run([find_compiler(), "-pthread", *extra, *map(str, objects), "-lm", "-o", str(program)])
+    *objects, own = compile_all([*library_sources(), source], build_dir, extra, None)
+    program, archive = build_dir / source.stem, build_dir / f"{source.stem}.a"
+    archive.unlink(missing_ok=True)
+    _run(["ar", "rcs", str(archive), *map(str, objects)])
+    _run([find_compiler(), "-pthread", *extra, str(own), str(archive), "-lm", "-o", str(program)])
     return program
 
 

@@ -1,0 +1,4 @@
+#define CK_ATTENTION ck_attention_f32__avx2
+#define CK_KV float
+#define CK_LOAD_KV ck_v_load_f32
+#include "attention.inc"
