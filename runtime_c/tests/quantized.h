@@ -91,7 +91,8 @@ static inline double value_q6_k(const uint8_t* block, int i) {
     {#w, columns, sizeof(ck_##w), sizeof(ck_r16_##w), tame_##w, value_##w, ck_pack_##w}
 
 static const ck_type ck_types[] = {
-    CK_TYPE_ROW(q8_0, 32), CK_TYPE_ROW(q4_1, 32), 
+    CK_TYPE_ROW(q8_0, 32),  CK_TYPE_ROW(q4_1, 32),  CK_TYPE_ROW(q5_0, 32),
+    CK_TYPE_ROW(q4_k, 256), CK_TYPE_ROW(q6_k, 256),
 };
 enum { CK_TYPES = sizeof ck_types / sizeof ck_types[0] };
 
