@@ -1,0 +1,79 @@
+"""What several verbs share: the model argument, the options that shape a program, and compiling with them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ck.runtime.model import Model
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+model_argument = click.argument("model")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_PROGRAM_OPTIONS = (
+    click.option(
+        "-c",
+        "--ctx-size",
+        type=click.IntRange(min=0),
+        help="Tokens of context; 0 is the model's own. Default: the model's own, at most 4096.",
+    ),
+    click.option(
+        "-t",
+        "--threads",
+        type=click.IntRange(1, 1024),
+        help="Threads. Default: CK_THREADS, else what the process may use.",
+    ),
+    click.option("-b", "--chunk", type=click.IntRange(1, 1 << 16), default=512, help="Prompt tokens a step."),
+    click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", help="Type of the KV cache."),
+    click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type."),
+)
+
+
+def program_options(function: F) -> F:
+    """The options of `ProgramOptions`."""
+    for option in reversed(_PROGRAM_OPTIONS):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class ProgramOptions:
+    """What `ck.compile` is asked for, beside the model."""
+
+    ctx_size: int | None
+    threads: int | None
+    chunk: int
+    kv: str
+    dtype: str | None
+
+
+def find_model(argument: str) -> "Path":
+    """The file that `argument` means; a known name is fetched, with progress."""
+    from ck.cli.progress import transfer
+    from ck.runtime.resolve import resolve_model
+
+    with transfer(argument) as progress:
+        return resolve_model(argument, progress)
+
+
+def compile_model(argument: str, options: ProgramOptions) -> "Model":
+    """The compiled model that `argument` means."""
+    import ck
+    from ck.cli.progress import status
+
+    path = find_model(argument)
+    with status(f"loading {path.name}"):
+        return ck.compile(
+            path,
+            context_len=options.ctx_size,
+            kv=options.kv,
+            dtype=options.dtype,
+            threads=options.threads,
+            chunk=options.chunk,
+        )

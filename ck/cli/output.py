@@ -1,0 +1,30 @@
+"""What verbs print: JSON objects with a schema version, sizes, and tables of plain text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def write_json(fields: Mapping[str, Any]) -> None:
+    """One JSON object on stdout, `schema_version` first."""
+    click.echo(json.dumps({"schema_version": 1, **fields}, indent=2, ensure_ascii=False))
+
+
+def mebibytes(n_bytes: int) -> str:
+    """A size as llama.cpp prints it: MiB below one GiB, GiB from there."""
+    mib = n_bytes / 2**20
+    return f"{mib:.2f} MiB" if mib < 1024 else f"{mib / 1024:.2f} GiB"
+
+
+def printable(text: str) -> str:
+    """`text` on one line, control characters escaped: names in a model file are anybody's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def write_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in aligned columns on stdout."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,50 @@
+"""Progress on stderr: bars and a status line on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+# Without a terminal, one line at most so often.
+QUIET_S = 10.0
+
+
+@contextmanager
+def transfer(label: str) -> Generator[Callable[[int, int], None]]:
+    """A callback (bytes done, bytes in all) that shows a download."""
+    if not sys.stderr.isatty():
+        yield _plain_transfer(label)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _plain_transfer(label: str) -> Callable[[int, int], None]:
+    next_line = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal next_line
+        now = time.monotonic()
+        if now >= next_line or done == total:
+            next_line = now + QUIET_S
+            print(f"{label}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
+
+    return show
+
+
+@contextmanager
+def status(text: str) -> Generator[None]:
+    """`text` on a terminal's stderr while the block runs; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    print(f"{text} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
