@@ -1,0 +1,4 @@
+#define CK_LINEAR_NAME ck_linear_f32__avx2
+#define CK_W float
+#define CK_LOAD_W ck_v_load_f32
+#include "float_weights.inc"
