@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 
-
 def resident() -> int:
     """Bytes of this process in memory now."""
     with open("/proc/self/status") as status:
