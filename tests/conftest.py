@@ -18,3 +18,19 @@ def cut(pytestconfig: pytest.Config) -> Callable[..., Path]:
         return cut_model(model_path(name), folder, n_layers, n_vocab)
 
     return make
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """`measured(line)`: a figure worth reading although the test passed; printed at the end of the run."""
+    return lambda line: record_property("measured", line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests measured. Reports, unlike output, come back from xdist's workers."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    lines = [value for report in reports for key, value in report.user_properties if key == "measured"]
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(str(line))
