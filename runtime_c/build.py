@@ -111,7 +111,7 @@ def build(out_dir: Path, build_dir: Path | None = None, jobs: int | None = None)
     objects = compile_all(library_sources(), build_dir or HERE.parent / "build" / "runtime_c", [], jobs)
     out_dir.mkdir(parents=True, exist_ok=True)
     library, fresh = out_dir / LIBRARY, out_dir / f".{LIBRARY}.{os.getpid()}"
-    _run([find_compiler(), "-shared", "-pthread", *map(str, objects), "-o", str(fresh)])
+    _run([find_compiler(), "-shared", "-pthread", "-Wl,--no-undefined", *map(str, objects), "-o", str(fresh)])
     # A rename, so that a process that has the old library mapped keeps it.
     fresh.replace(library)
     shutil.copyfile(HERE / HEADER, out_dir / HEADER)

@@ -1,0 +1,15 @@
+// dequantize: n elements of a file's blocks (blocks.h) as f32.
+//
+//   f32 f16 bf16  the value      q8_0  d * q          q4_1  d * u + m          q5_0  d * (u - 16)
+//   q4_k  (d * sc) * u - dmin * mn                    q6_k  (d * sc) * (u - 32)
+//
+// n        a multiple of the type's block; 0 writes nothing
+// src      n / block file blocks, any alignment, read only
+// dst      [n] f32, overlaps nothing
+// bits     each operation rounded, as written: equal to gguf.quants.dequantize, NaN as NaN
+// threads  none: the caller splits
+#pragma once
+
+#include "../../blocks.h"
+#include "../../ck_rt.h"
+#include "../half.h"
