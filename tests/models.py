@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter, ReaderField, ReaderTensor
 
+from ck.runtime.resolve import resolve_model
+
 MODELS = ("smollm2-135m", "gemma3-270m")
 # Layers that hold one whole attention pattern: Gemma's sixth layer is its first global one.
 PATTERN_LAYERS = {"smollm2-135m": 2, "gemma3-270m": 6}
@@ -24,9 +26,7 @@ def model_path(name: str) -> Path:
     folder = os.environ.get("CK_TEST_MODELS")
     if folder:
         return Path(folder) / f"{name}.gguf"
-    from ck.runtime import fetch
-
-    return Path(fetch.fetch(name))
+    return resolve_model(name)
 
 
 def cut_model(path: Path, folder: Path, n_layers: int = 2, n_vocab: int | None = None) -> Path:
