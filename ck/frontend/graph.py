@@ -1,8 +1,8 @@
 """From a checked model to a module of `ck` ops: `@prefill`, `@decode` and `@head`, all from one family builder.
 
-    @prefill(tokens [T], n, pos) -> hidden [T, D]      T the chunk's capacity, n live tokens from position pos on
-    @decode(tokens [1], n, pos) -> logits [1, V]
-    @head(hidden [R, D], n) -> logits [R, V]           the rows of a prefill whose logits are wanted
+@prefill(tokens [T], n, pos) -> hidden [T, D]      T the chunk's capacity, n live tokens from position pos on
+@decode(tokens [1], n, pos) -> logits [1, V]
+@head(hidden [R, D], n) -> logits [R, V]           the rows of a prefill whose logits are wanted
 """
 
 from collections.abc import Callable

@@ -6,14 +6,14 @@ An op is defined once, in ck/ir/ops/<op>.py: `infer` (its only shape rule, used 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, f32, i64
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, f32, i64
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import IRDLOperation
 from xdsl.utils.exceptions import VerifyException
 
@@ -139,11 +139,15 @@ class KernelOp(ABC):
     """Lowered to one call of a hand-written kernel of runtime_c/kernels."""
 
     @abstractmethod
-    def kernel(self) -> KernelCall:
-        """The call that computes this op."""
+    def kernels(self) -> Sequence[KernelCall]:
+        """The calls that compute this op: one, or one for each result when there are several."""
 
 
-class InPlace(ABC):
+class Product:
+    """Multiplies the rows of operand 0 with the weights that follow it: quantised weights take quantised rows."""
+
+
+class InPlace:
     """The first result may overwrite operand `IN_PLACE_OPERAND` when that operand has no later use."""
 
     IN_PLACE_OPERAND: ClassVar[int] = 0
@@ -155,12 +159,3 @@ class Differentiable(ABC):
     @abstractmethod
     def vjp(self, b: Any, *cotangents: SSAValue) -> Sequence[SSAValue | None]:
         """Cotangents of the operands (None where no gradient flows) from those of the results."""
-
-
-KernelFunction: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Mapping[str, Any]], None]
-
-
-def kernel_symbol(op: Operation) -> str | None:
-    """The symbol that ck-select-kernels wrote on `op`, or None before it ran."""
-    found = op.attributes.get("kernel")
-    return found.root_reference.data if isinstance(found, SymbolRefAttr) else None

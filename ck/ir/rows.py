@@ -189,6 +189,10 @@ class RowBuilder:
         self._outputs.append(output)
         return output
 
+    def is_loaded(self, value: RowValue) -> bool:
+        """Whether `value` already lies in a buffer: an op that stores its result itself returns such a row."""
+        return isinstance(value, _Loaded)
+
     def load(self, buffer: SSAValue, at: Columns) -> SSAValue:
         indices = self._place(buffer, at)
         if at.live == LANES:
@@ -215,7 +219,12 @@ class RowBuilder:
         return self.once(("mask", live), lambda: vector.CreateMaskOp([size], MASK))
 
     def loop(
-        self, start: int, stop: int, step: int, carried: Sequence[SSAValue], body: Callable[..., list[SSAValue]]
+        self,
+        start: int,
+        stop: int,
+        step: int,
+        carried: Sequence[SSAValue],
+        body: Callable[..., list[SSAValue]],
     ) -> Sequence[SSAValue]:
         """`scf.for`: `body(i, *carried)` builds one iteration and returns the carried values."""
         types = [value.type for value in carried]
@@ -249,7 +258,9 @@ class RowBuilder:
         build()
         self.known = known
 
-    def reduce(self, operation: Callable[..., Operation], start: float, value: RowValue, width: int) -> SSAValue:
+    def reduce(
+        self, operation: Callable[..., Operation], start: float, value: RowValue, width: int
+    ) -> SSAValue:
         """Fold `width` columns of `value` by `operation` in the order this module promises: f32."""
         zero = self.insert(vector.BroadcastOp(self.scalar(start), VECTOR))
         group = LANES * ACCUMULATORS

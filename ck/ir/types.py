@@ -1,9 +1,9 @@
 """The types of the `ck` dialect that are not builtin: stored weights, quantised activations, caches.
 
-    !ck.q<3072x1024xq4_k>          a weight [out, in] as its file stores it
-    !ck.q<3072x1024xq4_k, r16>     the same weight packed for the target
-    !ck.q8<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
-    !ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
+!ck.q<3072x1024xq4_k>          a weight [out, in] as its file stores it
+!ck.q<3072x1024xq4_k, r16>     the same weight packed for the target
+!ck.q8<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
+!ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
 """
 
 from collections.abc import Sequence

@@ -49,7 +49,9 @@ class AttentionOp(CkOp, KernelOp):
         if shape(q)[1] != int_value(heads) * head_dim or int_value(heads) % groups:
             raise VerifyException(f"ck.attention: {int_value(heads)} heads of {q} do not fit cache {cache}")
         if int_value(window) and capacity < int_value(window):
-            raise VerifyException(f"ck.attention: a window of {int_value(window)} needs that capacity, got {cache}")
+            raise VerifyException(
+                f"ck.attention: a window of {int_value(window)} needs that capacity, got {cache}"
+            )
         return (q,)
 
     def reference(self, q: Array, cache: Any, n: int, pos: int) -> tuple[Array]:
@@ -69,7 +71,7 @@ class AttentionOp(CkOp, KernelOp):
             y[t] = np.einsum("ghp,gpd->ghd", weights, v).reshape(-1)
         return (y,)
 
-    def kernel(self) -> KernelCall:
+    def kernels(self) -> tuple[KernelCall]:
         assert isinstance(self.cache.type, KvType)
         groups, capacity, head_dim = shape(self.cache.type)
         immediates: dict[str, int | float] = {
@@ -80,4 +82,4 @@ class AttentionOp(CkOp, KernelOp):
             "window": int_value(self.window),
             "scale": float_value(self.scale),
         }
-        return KernelCall(f"ck_attention_{self.cache.type.dtype_name}", immediates)
+        return (KernelCall(f"ck_attention_{self.cache.type.dtype_name}", immediates),)

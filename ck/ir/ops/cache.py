@@ -1,6 +1,6 @@
 """`ck.cache`: the KV cache of one layer, by name; whoever runs the module keeps it between calls.
 
-    %kv = ck.cache @blk.0.kv : !ck.kv<3x4096x64xf16>
+%kv = ck.cache @blk.0.kv : !ck.kv<3x4096x64xf16>
 """
 
 from typing import Any

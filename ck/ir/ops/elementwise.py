@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 from xdsl.ir import Attribute
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import CkOp, Cost, Differentiable, RowWise
+from ck.ir.op import CkOp, Cost, RowWise
 from ck.ir.types import shape
 
 
-class Elementwise(CkOp, RowWise, Differentiable):
+class Elementwise(CkOp, RowWise):
     """An op whose operands and result have one shape; lowered element by element."""
 
     FLOPS_PER_ELEMENT: ClassVar[int] = 1

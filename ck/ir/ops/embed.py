@@ -35,7 +35,7 @@ class EmbedOp(CkOp, KernelOp):
     def reference(self, tokens: Array, w: Array) -> tuple[Array]:
         return (w[tokens],)
 
-    def kernel(self) -> KernelCall:
+    def kernels(self) -> tuple[KernelCall]:
         n_vocab, d_model = shape(self.w.type)
         call = {"n_vocab": n_vocab, "d": d_model}
-        return KernelCall(f"ck_embed_{storage_of(self.w.type)}", call, split="rows")
+        return (KernelCall(f"ck_embed_{storage_of(self.w.type)}", call, split="rows"),)

@@ -64,11 +64,17 @@ class FusedOp(CkOp):
             raise VerifyException("ck.fused: its region ends with ck.yield")
         yielded = [value.type for value in terminator.values]
         if yielded != [result.type for result in self.outputs]:
-            raise VerifyException(f"ck.fused: the region yields {yielded}, the results are {self.result_types}")
+            raise VerifyException(
+                f"ck.fused: the region yields {yielded}, the results are {self.result_types}"
+            )
         for op in self.block.ops:
             if op is not terminator and not isinstance(op, RowWise):
                 raise VerifyException(f"ck.fused: {op.name} is not row-wise")
-            if any(value.owner.parent_region() is not self.body for value in op.operands if value.owner is not self.block):
+            if any(
+                value.owner.parent_region() is not self.body
+                for value in op.operands
+                if value.owner is not self.block
+            ):
                 raise VerifyException(f"ck.fused: {op.name} uses a value from outside the region")
 
     def cost(self) -> Cost:

@@ -13,7 +13,7 @@ from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, str_value
+from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product, str_value
 from ck.ir.ops.gelu_tanh import SQRT_2_OVER_PI
 from ck.ir.ops.linear import activations, check_product, storage_of
 from ck.ir.types import ActivationType, WeightType, shape, tensor
@@ -22,7 +22,7 @@ ACTIVATIONS = {"silu": 0, "gelu_tanh": 1}
 
 
 @irdl_op_definition
-class GluOp(CkOp, KernelOp):
+class GluOp(CkOp, KernelOp, Product):
     name = "ck.glu"
     x = operand_def(TensorType | ActivationType)
     gate = operand_def(WeightType)
@@ -49,10 +49,10 @@ class GluOp(CkOp, KernelOp):
         with np.errstate(over="ignore"):
             return ((g / (1 + np.exp(-u)) * (rows @ up.T)).astype(rows.dtype),)
 
-    def kernel(self) -> KernelCall:
+    def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.gate.type)
         immediates = {"n_out": n_out, "n_in": n_in, "act": ACTIVATIONS[self.act.data]}
-        return KernelCall(f"ck_glu_{storage_of(self.gate.type)}", immediates)
+        return (KernelCall(f"ck_glu_{storage_of(self.gate.type)}", immediates),)
 
     def cost(self) -> Cost:
         n_out, n_in = shape(self.gate.type)

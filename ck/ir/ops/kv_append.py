@@ -27,9 +27,7 @@ class KvAppendOp(CkOp, KernelOp, InPlace):
     n = operand_def(IndexType)
     pos = operand_def(IndexType)
     y = result_def(KvType)
-    assembly_format = (
-        "$cache `,` $k `,` $v `,` $n `,` $pos attr-dict `:` type($cache) `,` type($k) `,` type($v) `->` type($y)"
-    )
+    assembly_format = "$cache `,` $k `,` $v `,` $n `,` $pos attr-dict `:` type($cache) `,` type($k) `,` type($v) `->` type($y)"
 
     @staticmethod
     def infer(cache: Attribute, k: Attribute, v: Attribute, n: Attribute, pos: Attribute) -> tuple[Attribute]:
@@ -47,8 +45,8 @@ class KvAppendOp(CkOp, KernelOp, InPlace):
         values[:, slots] = v[:n].reshape(n, heads, head_dim).transpose(1, 0, 2)
         return (cache,)
 
-    def kernel(self) -> KernelCall:
+    def kernels(self) -> tuple[KernelCall]:
         assert isinstance(self.cache.type, KvType)
         heads, capacity, head_dim = shape(self.cache.type)
         immediates = {"kv_heads": heads, "head_dim": head_dim, "capacity": capacity}
-        return KernelCall(f"ck_kv_append_{self.cache.type.dtype_name}", immediates, split="rows")
+        return (KernelCall(f"ck_kv_append_{self.cache.type.dtype_name}", immediates, split="rows"),)

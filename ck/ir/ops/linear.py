@@ -16,7 +16,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from ck.dtypes import q8_row_bytes
-from ck.ir.op import Array, CkOp, Cost, InPlace, KernelCall, KernelOp
+from ck.ir.op import Array, CkOp, Cost, InPlace, KernelCall, KernelOp, Product
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
 
@@ -42,7 +42,7 @@ def check_product(name: str, x: Attribute, w: Attribute) -> tuple[int, int]:
 
 
 @irdl_op_definition
-class LinearOp(CkOp, KernelOp, InPlace):
+class LinearOp(CkOp, KernelOp, Product, InPlace):
     name = "ck.linear"
     x = operand_def(TensorType | ActivationType)
     w = operand_def(WeightType)
@@ -63,10 +63,10 @@ class LinearOp(CkOp, KernelOp, InPlace):
         y = activations(x, w.shape[1]) @ w.T
         return (y if residual is None else residual + y,)
 
-    def kernel(self) -> KernelCall:
+    def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.w.type)
         form = "linear" if self.residual is None else "linear_add"
-        return KernelCall(f"ck_{form}_{storage_of(self.w.type)}", {"n_out": n_out, "n_in": n_in})
+        return (KernelCall(f"ck_{form}_{storage_of(self.w.type)}", {"n_out": n_out, "n_in": n_in}),)
 
     def cost(self) -> Cost:
         n_out, n_in = shape(self.w.type)

@@ -20,13 +20,13 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, Cost, KernelCall
+from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product
 from ck.ir.ops.linear import activations, check_product, storage_of
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
 
 @irdl_op_definition
-class LinearMultiOp(CkOp):
+class LinearMultiOp(CkOp, KernelOp, Product):
     name = "ck.linear_multi"
     x = operand_def(TensorType | ActivationType)
     w = var_operand_def(WeightType)

@@ -8,13 +8,13 @@ from xdsl.ir import SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from ck.ir.op import Array
+from ck.ir.op import Array, Differentiable
 from ck.ir.ops.elementwise import Elementwise
 from ck.ir.rows import RowBuilder, RowValue
 
 
 @irdl_op_definition
-class MulOp(Elementwise):
+class MulOp(Elementwise, Differentiable):
     name = "ck.mul"
     a = operand_def(TensorType)
     b = operand_def(TensorType)

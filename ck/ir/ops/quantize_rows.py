@@ -40,5 +40,5 @@ class QuantizeRowsOp(CkOp, KernelOp):
         parts = [q.reshape(rows, k), scale.astype(np.float32), sums]
         return (np.concatenate([np.ascontiguousarray(part).view(np.uint8) for part in parts], axis=1),)
 
-    def kernel(self) -> KernelCall:
-        return KernelCall("ck_quantize_rows", {"k": shape(self.x.type)[1]}, split="rows")
+    def kernels(self) -> tuple[KernelCall]:
+        return (KernelCall("ck_quantize_rows", {"k": shape(self.x.type)[1]}, split="rows"),)

@@ -1,6 +1,6 @@
 """`ck.reshape`: the same elements in row-major order under other sizes; a view, never a copy.
 
-    %y = ck.reshape %x : tensor<512x1024xf32> -> tensor<2048x256xf32>
+%y = ck.reshape %x : tensor<512x1024xf32> -> tensor<2048x256xf32>
 """
 
 from typing import Any

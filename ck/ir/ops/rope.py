@@ -36,7 +36,11 @@ class RopeOp(CkOp, KernelOp, InPlace):
     @staticmethod
     def infer(x: Attribute, table: Attribute, *, heads: Attribute, mode: Attribute) -> tuple[Attribute]:
         rows, columns = shape(x)
-        if columns % int_value(heads) or shape(table)[0] != rows or shape(table)[1] > columns // int_value(heads):
+        if (
+            columns % int_value(heads)
+            or shape(table)[0] != rows
+            or shape(table)[1] > columns // int_value(heads)
+        ):
             raise VerifyException(f"ck.rope: {int_value(heads)} heads of {x} do not fit table {table}")
         if str_value(mode) not in MODES:
             raise VerifyException(f"ck.rope: mode is one of {', '.join(MODES)}, got {str_value(mode)}")
@@ -54,7 +58,7 @@ class RopeOp(CkOp, KernelOp, InPlace):
         y[..., b] = right * cos + left * sin
         return (np.ascontiguousarray(y.reshape(x.shape)),)
 
-    def kernel(self) -> KernelCall:
+    def kernels(self) -> tuple[KernelCall]:
         heads = int_value(self.heads)
         immediates = {
             "heads": heads,
@@ -62,4 +66,4 @@ class RopeOp(CkOp, KernelOp, InPlace):
             "mode": MODES[self.mode.data],
             "dims": shape(self.table.type)[1],
         }
-        return KernelCall("ck_rope", immediates, split="rows")
+        return (KernelCall("ck_rope", immediates, split="rows"),)

@@ -9,13 +9,13 @@ from xdsl.ir import SSAValue
 from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from ck.ir.op import Array, float_value
+from ck.ir.op import Array, Differentiable, float_value
 from ck.ir.ops.elementwise import Elementwise
 from ck.ir.rows import RowBuilder, RowValue
 
 
 @irdl_op_definition
-class ScaleOp(Elementwise):
+class ScaleOp(Elementwise, Differentiable):
     name = "ck.scale"
     x = operand_def(TensorType)
     factor = prop_def(FloatAttr)

@@ -13,13 +13,13 @@ from xdsl.ir import SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from ck.ir.op import Array
+from ck.ir.op import Array, Differentiable
 from ck.ir.ops.elementwise import Elementwise
 from ck.ir.rows import RowBuilder, RowValue
 
 
 @irdl_op_definition
-class SiluOp(Elementwise):
+class SiluOp(Elementwise, Differentiable):
     name = "ck.silu"
     x = operand_def(TensorType)
     y = result_def(TensorType)
@@ -59,6 +59,3 @@ class SiluBwdOp(Elementwise):
         one = b.constant(1.0)
         s = b.div(one, b.add(one, b.exp(b.neg(x))))
         return (b.mul(b.mul(dy, s), b.add(one, b.mul(x, b.sub(one, s)))),)
-
-    def vjp(self, b: Builder, d_dx: SSAValue) -> Sequence[SSAValue]:
-        raise NotImplementedError("ck.silu_bwd has no second derivative")

@@ -42,6 +42,7 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+from ck.errors import InternalError
 from ck.ir.op import attr, type_bytes
 from ck.ir.types import KvType, WeightType
 
@@ -137,31 +138,34 @@ class ViewAtOp(RtOp):
 class Work(RtOp):
     """A call that reads `ins` and writes `outs`."""
 
-    symbol = prop_def(SymbolRefAttr)
-    outs = var_operand_def()
-    ins = var_operand_def()
-
     @property
     def symbol_name(self) -> str:
-        return self.symbol.root_reference.data
+        symbol = self.properties["symbol"]
+        assert isinstance(symbol, SymbolRefAttr)
+        return symbol.root_reference.data
 
     @property
     def writes(self) -> Sequence[SSAValue]:
-        return tuple(self.outs)
+        """The buffers and caches it fills."""
+        raise InternalError(f"{self.name} does not say what it writes")
 
     @property
     def reads(self) -> Sequence[SSAValue]:
-        return tuple(self.ins)
+        """The operands it takes, scalars included."""
+        raise InternalError(f"{self.name} does not say what it reads")
 
     @property
     def split_rows(self) -> bool:
         """Whether a thread touches only its tokens' rows of every buffer that has rows."""
-        raise NotImplementedError
+        raise InternalError(f"{self.name} does not say how it is split")
 
 
 @irdl_op_definition
 class CallOp(Work):
     name = "rt.call"
+    symbol = prop_def(SymbolRefAttr)
+    outs = var_operand_def()
+    ins = var_operand_def()
     immediates = prop_def(DictionaryAttr)
     split = prop_def(StringAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
@@ -189,6 +193,14 @@ class CallOp(Work):
         )
 
     @property
+    def writes(self) -> Sequence[SSAValue]:
+        return tuple(self.outs)
+
+    @property
+    def reads(self) -> Sequence[SSAValue]:
+        return tuple(self.ins)
+
+    @property
     def split_rows(self) -> bool:
         return self.split.data == "rows"
 
@@ -200,6 +212,9 @@ class CallOp(Work):
 @irdl_op_definition
 class LaunchOp(Work):
     name = "rt.launch"
+    symbol = prop_def(SymbolRefAttr)
+    outs = var_operand_def()
+    ins = var_operand_def()
     live = operand_def(IndexType)
     rows_per_token = prop_def(IntegerAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
@@ -220,6 +235,14 @@ class LaunchOp(Work):
                 "rows_per_token": IntegerAttr(rows_per_token, i64),
             },
         )
+
+    @property
+    def writes(self) -> Sequence[SSAValue]:
+        return tuple(self.outs)
+
+    @property
+    def reads(self) -> Sequence[SSAValue]:
+        return tuple(self.ins)
 
     @property
     def split_rows(self) -> bool:

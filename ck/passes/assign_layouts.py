@@ -1,0 +1,76 @@
+"""Give every stored weight the packed layout of the target, and its quantised products their int8 rows.
+
+`r16` (16 output rows interleaved) is the layout of every target so far: AVX-512 takes a vector whole, AVX2 in halves,
+portable C byte by byte. A quantised weight is multiplied with quantised rows; products of the same rows share them.
+
+Before:
+    func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+      %w = ck.weight @up : !ck.q<16x32xq8_0>
+      %y = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xq8_0>) -> tensor<2x16xf32>
+      func.return %y : tensor<2x16xf32>
+    }
+After:
+    func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+      %w = ck.weight @up : !ck.q<16x32xq8_0, r16>
+      %q = ck.quantize_rows %x : tensor<2x32xf32> -> !ck.q8<2x32>
+      %y = ck.linear %q, %w : (!ck.q8<2x32>, !ck.q<16x32xq8_0, r16>) -> tensor<2x16xf32>
+      func.return %y : tensor<2x16xf32>
+    }
+
+Leaves f32, f16 and bf16 weights with f32 rows, and weights that already have a layout as they are.
+"""
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.ir import Block, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from ck.ir.op import Product
+from ck.ir.ops.quantize_rows import QuantizeRowsOp
+from ck.ir.ops.weight import WeightOp
+from ck.ir.types import WeightType
+
+
+@dataclass(frozen=True)
+class AssignLayoutsPass(ModulePass):
+    """`ck-assign-layouts{target}`: `target` names the machine; all of them use `r16`."""
+
+    name = "ck-assign-layouts"
+    target: str = "native"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if isinstance(function, func.FuncOp) and function.body.blocks:
+                _pack_weights(function.body.block)
+                _quantize_rows(function.body.block)
+
+
+def _pack_weights(block: Block) -> None:
+    for op in list(block.ops):
+        if not isinstance(op, WeightOp):
+            continue
+        of = op.value.type
+        if isinstance(of, WeightType) and not of.layout.data:
+            packed = WeightType.of(of.get_shape(), of.storage.data, "r16")
+            Rewriter.replace_value_with_new_type(op.value, packed)
+
+
+def _quantize_rows(block: Block) -> None:
+    quantized: dict[SSAValue, SSAValue] = {}
+    for op in list(block.ops):
+        if not isinstance(op, Product):
+            continue
+        x, weight = op.operands[0], op.operands[1].type
+        if not isinstance(x.type, TensorType) or not isinstance(weight, WeightType):
+            continue
+        if not weight.row.quantized:
+            continue
+        if x not in quantized:
+            made = QuantizeRowsOp.build_op(x, hint=f"{x.name_hint or 'x'}_q8")
+            Rewriter.insert_op(made, InsertPoint.before(op))
+            quantized[x] = made.y
+        op.operands[0] = quantized[x]

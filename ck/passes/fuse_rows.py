@@ -1,0 +1,171 @@
+"""Gather chains of row-wise ops into `ck.fused` groups, each of which becomes one generated kernel.
+
+What one row-wise op makes, the next finds in registers or in the first cache. A group grows from a producer to its
+consumer while their results have the same number of rows and no path leaves the group and comes back (convexity).
+A row-wise op without such a neighbour becomes a group of its own: everything row-wise is generated.
+
+Before:
+    func.func @f(%g: tensor<2x3xf32>, %u: tensor<2x3xf32>) -> tensor<2x3xf32> {
+      %s = ck.silu %g : tensor<2x3xf32> -> tensor<2x3xf32>
+      %y = ck.mul %s, %u : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+      func.return %y : tensor<2x3xf32>
+    }
+After:
+    func.func @f(%g: tensor<2x3xf32>, %u: tensor<2x3xf32>) -> tensor<2x3xf32> {
+      %y = ck.fused(%g, %u) {
+      ^bb0(%a: tensor<2x3xf32>, %b: tensor<2x3xf32>):
+        %s = ck.silu %a : tensor<2x3xf32> -> tensor<2x3xf32>
+        %m = ck.mul %s, %b : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        ck.yield %m : tensor<2x3xf32>
+      } : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+      func.return %y : tensor<2x3xf32>
+    }
+
+Keeps two groups apart when their rows differ in number, or when joining them would close a cycle.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import networkx as nx
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+
+from ck.ir.op import RowWise
+from ck.ir.ops.fused import FusedOp, YieldOp
+from ck.ir.types import shape
+
+
+def rows_of(op: Operation) -> int:
+    """Rows of a row-wise op's results."""
+    return shape(op.results[0].type)[0]
+
+
+def why_apart(producer: Operation, consumer: Operation) -> str:
+    """Why two neighbours are not in one group: for people (`explain`)."""
+    for op in (producer, consumer):
+        if not isinstance(op, RowWise | FusedOp):
+            return f"{op.name} is not row-wise"
+    first, second = rows_of(producer), rows_of(consumer)
+    if first != second:
+        return f"{first} rows against {second}"
+    return "joining them would close a cycle"
+
+
+def _dependencies(block: Block) -> "nx.DiGraph[Operation]":
+    graph: nx.DiGraph[Operation] = nx.DiGraph()
+    for op in block.ops:
+        graph.add_node(op)
+        for operand in op.operands:
+            if isinstance(operand.owner, Operation):
+                graph.add_edge(operand.owner, op)
+    return graph
+
+
+class _Groups:
+    """Disjoint sets of ops that only grow while they stay convex."""
+
+    def __init__(self, block: Block) -> None:
+        self.graph = _dependencies(block)
+        self.order = {op: place for place, op in enumerate(block.ops)}
+        self.members: dict[Operation, list[Operation]] = {}
+
+    def add(self, op: Operation) -> None:
+        self.members[op] = [op]
+
+    def try_join(self, producer: Operation, consumer: Operation) -> None:
+        first, second = self.members[producer], self.members[consumer]
+        if first is second or rows_of(producer) != rows_of(consumer):
+            return
+        joined = sorted(first + second, key=self.order.__getitem__)
+        if not self._convex(joined):
+            return
+        for member in joined:
+            self.members[member] = joined
+
+    def _convex(self, group: list[Operation]) -> bool:
+        """Whether no path leaves `group` and returns, taking the groups made so far as single steps."""
+        inside = set(group)
+        left = [user for op in group for user in self.graph.successors(op) if user not in inside]
+        seen: set[Operation] = set()
+        while left:
+            step = left.pop()
+            if step in seen:
+                continue
+            for op in self.members.get(step, [step]):
+                seen.add(op)
+                for user in self.graph.successors(op):
+                    if user in inside:
+                        return False
+                    left.append(user)
+        return True
+
+    def in_order(self) -> list[list[Operation]]:
+        """All ops of the block, those of a group together, in an order that respects every use."""
+        steps: nx.DiGraph[int] = nx.DiGraph()
+        groups = {id(group): group for group in self.members.values()}
+        of = {op: id(group) for group in groups.values() for op in group}
+        single = {id(op): [op] for op in self.graph.nodes if op not in of}
+        of |= {op: id(op) for op in self.graph.nodes if op not in of}
+        last = {step: self.order[ops[-1]] for step, ops in (groups | single).items()}
+        steps.add_nodes_from(last)
+        steps.add_edges_from((of[a], of[b]) for a, b in self.graph.edges if of[a] != of[b])
+        ordered = nx.lexicographical_topological_sort(steps, key=lambda step: last[step])
+        return [(groups | single)[step] for step in ordered]
+
+
+def _outline(group: list[Operation]) -> FusedOp:
+    """The `ck.fused` of `group`, and its results in place of the group's."""
+    inside = set(group)
+    inputs = list(dict.fromkeys(v for op in group for v in op.operands if v.owner not in inside))
+    outputs = [result for op in group for result in op.results if _used_outside(result, inside)]
+    block = Block(arg_types=[value.type for value in inputs])
+    mapping: dict[SSAValue, SSAValue] = {}
+    for value, arg in zip(inputs, block.args, strict=True):
+        arg.name_hint = value.name_hint
+        mapping[value] = arg
+    for op in group:
+        block.add_op(op.clone(value_mapper=mapping))
+    block.add_op(YieldOp.create(operands=[mapping[value] for value in outputs]))
+    fused = FusedOp.create(
+        operands=inputs, result_types=[value.type for value in outputs], regions=[Region(block)]
+    )
+    for old, new in zip(outputs, fused.results, strict=True):
+        new.name_hint = old.name_hint
+        old.replace_uses_with_if(new, lambda use: use.operation not in inside)
+    for op in reversed(group):
+        op.erase()
+    return fused
+
+
+def _used_outside(value: SSAValue, inside: Iterable[Operation]) -> bool:
+    return any(use.operation not in inside for use in value.uses)
+
+
+@dataclass(frozen=True)
+class FuseRowsPass(ModulePass):
+    """`ck-fuse-rows`"""
+
+    name = "ck-fuse-rows"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if not isinstance(function, func.FuncOp) or not function.body.blocks:
+                continue
+            block = function.body.block
+            groups = _Groups(block)
+            row_wise = [inner for inner in block.ops if isinstance(inner, RowWise)]
+            for inner in row_wise:
+                groups.add(inner)
+            for inner in row_wise:
+                for operand in inner.operands:
+                    if isinstance(operand.owner, Operation) and operand.owner in groups.members:
+                        groups.try_join(operand.owner, inner)
+            ordered = groups.in_order()
+            for inner in list(block.ops):
+                inner.detach()
+            for step in ordered:
+                block.add_op(_outline(step) if step[0] in groups.members else step[0])

@@ -1,0 +1,148 @@
+"""Give every buffer its place in one arena, so that buffers which are never alive together share bytes.
+
+Greedy by size over live intervals (largest first, each at the lowest free offset), in units of 64 bytes, the cache
+line; then checked against the interference graph. A view keeps its buffer alive.
+Source: Pisarchyk and Lee 2020, arXiv:2001.03288, section 4.3 (greedy by size).
+
+Before:
+    func.func @f(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
+      %a = rt.alloc : memref<4x16xf32>
+      rt.launch @g outs(%a : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      %b = rt.alloc : memref<4x16xf32>
+      rt.launch @g outs(%b : memref<4x16xf32>) ins(%a : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @g outs(%y : memref<4x16xf32>) ins(%b : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      func.return
+    }
+After:
+    func.func @f(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
+      %arena = rt.arena : memref<512xi8>
+      %a = rt.view %arena[0] : memref<512xi8> -> memref<4x16xf32>
+      rt.launch @g outs(%a : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      %b = rt.view %arena[256] : memref<512xi8> -> memref<4x16xf32>
+      rt.launch @g outs(%b : memref<4x16xf32>) ins(%a : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @g outs(%y : memref<4x16xf32>) ins(%b : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      func.return
+    }
+
+Leaves a function without `rt.alloc` alone. Raises InternalError when two live buffers overlap: a defect of this pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import MemRefType, ModuleOp, i8
+from xdsl.ir import Block, Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from ck.errors import InternalError
+from ck.ir.op import type_bytes
+from ck.ir.rt.ops import AllocOp, ArenaOp, ViewOp
+
+ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A buffer alive from op `start` to op `end` of its function, both included; `offset` once it has a place."""
+
+    op: AllocOp
+    n_bytes: int
+    start: int
+    end: int
+    offset: int = 0
+
+    def meets(self, other: "Interval") -> bool:
+        """Whether both are alive at some op."""
+        return self.start <= other.end and other.start <= self.end
+
+
+def intervals(block: Block) -> list[Interval]:
+    """The live interval of every `rt.alloc` in `block`."""
+    order: dict[Operation, int] = {op: place for place, op in enumerate(block.ops)}
+    found: list[Interval] = []
+    for op in block.ops:
+        if isinstance(op, AllocOp):
+            users = _users(op.buffer)
+            places = [order[user] for user in users] or [order[op]]
+            size = -(-type_bytes(op.buffer.type) // ALIGN) * ALIGN
+            found.append(Interval(op, size, min(places), max(places)))
+    return found
+
+
+def _users(value: SSAValue) -> list[Operation]:
+    users: list[Operation] = []
+    for use in value.uses:
+        user = use.operation
+        users += _users(user.buffer) if isinstance(user, ViewOp) else [user]
+    return users
+
+
+def place(buffers: Sequence[Interval]) -> list[Interval]:
+    """`buffers` with offsets, none of which overlap while both are alive."""
+    placed: list[Interval] = []
+    for buffer in sorted(buffers, key=lambda b: (-b.n_bytes, b.start)):
+        taken = sorted((p.offset, p.offset + p.n_bytes) for p in placed if p.meets(buffer))
+        offset = 0
+        for begin, end in taken:
+            if offset + buffer.n_bytes <= begin:
+                break
+            offset = max(offset, end)
+        placed.append(replace(buffer, offset=offset))
+    return placed
+
+
+def interference(buffers: Sequence[Interval]) -> "nx.Graph[Interval]":
+    """An edge between every two buffers that are alive together."""
+    graph: nx.Graph[Interval] = nx.Graph()
+    graph.add_nodes_from(buffers)
+    alive: list[Interval] = []
+    for buffer in sorted(buffers, key=lambda b: b.start):
+        alive = [other for other in alive if other.end >= buffer.start]
+        graph.add_edges_from((other, buffer) for other in alive)
+        alive.append(buffer)
+    return graph
+
+
+def peak_bytes(buffers: Sequence[Interval]) -> int:
+    """The most bytes alive at one op: no plan can be smaller."""
+    points = {buffer.start for buffer in buffers}
+    return max((sum(b.n_bytes for b in buffers if b.start <= at <= b.end) for at in points), default=0)
+
+
+def _check(buffers: Sequence[Interval]) -> None:
+    for a, b in interference(buffers).edges:
+        if a.offset < b.offset + b.n_bytes and b.offset < a.offset + a.n_bytes:
+            raise InternalError(
+                f"rt-plan-memory: {a.op.buffer} and {b.op.buffer} overlap while both are alive"
+            )
+
+
+@dataclass(frozen=True)
+class PlanMemoryPass(ModulePass):
+    """`rt-plan-memory`"""
+
+    name = "rt-plan-memory"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if isinstance(function, func.FuncOp) and function.body.blocks:
+                _plan(function.body.block)
+
+
+def _plan(block: Block) -> None:
+    placed = place(intervals(block))
+    if not placed:
+        return
+    _check(placed)
+    size = max(buffer.offset + buffer.n_bytes for buffer in placed)
+    arena = ArenaOp.create(result_types=[MemRefType(i8, [size])])
+    arena.buffer.name_hint = "arena"
+    Rewriter.insert_op(arena, InsertPoint.at_start(block))
+    for buffer in placed:
+        view = ViewOp.at(arena.buffer, buffer.offset, buffer.op.buffer.type)
+        view.buffer.name_hint = buffer.op.buffer.name_hint
+        Rewriter.replace_op(buffer.op, view)

@@ -1,0 +1,116 @@
+"""Put a barrier where one thread needs what another wrote, and nowhere else.
+
+Every thread runs every call on its own slice. Two calls need a barrier between them when they touch the same bytes,
+one of them writes, and the bytes are not those of the thread's own rows: two calls split by rows of tokens agree on
+who has which row, so a chain of row-wise calls runs without one. Bytes count, not names: a buffer that takes over
+another's place in the arena waits for it.
+
+Before:
+    func.func @f(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
+      %arena = rt.arena : memref<512xi8>
+      %a = rt.view %arena[0] : memref<512xi8> -> memref<4x16xf32>
+      rt.launch @g outs(%a : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @g outs(%a : memref<4x16xf32>) ins(%a : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+      func.return
+    }
+After:
+    func.func @f(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
+      %arena = rt.arena : memref<512xi8>
+      %a = rt.view %arena[0] : memref<512xi8> -> memref<4x16xf32>
+      rt.launch @g outs(%a : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @g outs(%a : memref<4x16xf32>) ins(%a : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.barrier
+      rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+      func.return
+    }
+
+Drops the barriers it finds and sets its own, so running it twice changes nothing. The start and the end of a function
+need none: the pool starts and joins its threads there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import MemRefType, ModuleOp
+from xdsl.ir import Block, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from ck.ir.op import type_bytes
+from ck.ir.rt.ops import BarrierOp, CacheOp, ViewOp, WeightOp, Work
+from ck.ir.types import KvType, shape
+
+
+@dataclass(frozen=True)
+class Access:
+    """Bytes [begin, end) of `base` touched by a call. `row_bytes`: bytes of a token's rows when split by rows, else 0."""
+
+    base: object
+    begin: int
+    end: int
+    writes: bool
+    row_bytes: int
+
+    def conflicts(self, other: "Access") -> bool:
+        """Whether a barrier has to stand between the two."""
+        if self.base != other.base or not (self.writes or other.writes):
+            return False
+        if self.begin >= other.end or other.begin >= self.end:
+            return False
+        own_rows = self.row_bytes and (self.row_bytes, self.begin) == (other.row_bytes, other.begin)
+        return not own_rows
+
+
+def accesses(op: Work, capacity: int) -> Iterator[Access]:
+    """What one call touches; weights are never written and scalars are nobody's."""
+    for values, writes in ((op.writes, True), (op.reads, False)):
+        for value in values:
+            if isinstance(value.type, KvType):
+                owner = value.owner
+                base: object = owner.symbol_name if isinstance(owner, CacheOp) else value
+                yield Access(base, 0, 1, writes, 0)
+            elif isinstance(value.type, MemRefType) and not isinstance(value.owner, WeightOp):
+                yield _buffer_access(value, writes, op.split_rows, capacity)
+
+
+def _buffer_access(value: SSAValue, writes: bool, split_rows: bool, capacity: int) -> Access:
+    n_bytes = type_bytes(value.type)
+    sizes = shape(value.type)
+    by_rows = split_rows and sizes[0] % capacity == 0
+    offset, base = 0, value
+    while isinstance(base.owner, ViewOp):
+        offset, base = offset + base.owner.offset_bytes, base.owner.source
+    return Access(base, offset, offset + n_bytes, writes, n_bytes // capacity if by_rows else 0)
+
+
+@dataclass(frozen=True)
+class ScheduleThreadsPass(ModulePass):
+    """`rt-schedule-threads`"""
+
+    name = "rt-schedule-threads"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if isinstance(function, func.FuncOp) and function.body.blocks:
+                _schedule(function.body.block)
+
+
+def _schedule(block: Block) -> None:
+    for op in list(block.ops):
+        if isinstance(op, BarrierOp):
+            Rewriter.erase_op(op)
+    if not block.args or not isinstance(block.args[0].type, MemRefType):
+        return
+    capacity = shape(block.args[0].type)[0]
+    since: list[Access] = []
+    for op in list(block.ops):
+        if not isinstance(op, Work):
+            continue
+        wanted = list(accesses(op, capacity))
+        if any(new.conflicts(old) for new in wanted for old in since):
+            Rewriter.insert_op(BarrierOp(), InsertPoint.before(op))
+            since = []
+        since += wanted

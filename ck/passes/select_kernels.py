@@ -1,0 +1,61 @@
+"""Name the runtime kernel of every op, or say that its code is generated.
+
+Before:
+    func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+      %w = ck.weight @up : !ck.q<16x32xf16, r16>
+      %y = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf16, r16>) -> tensor<2x16xf32>
+      func.return %y : tensor<2x16xf32>
+    }
+After:
+    func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+      %w = ck.weight @up : !ck.q<16x32xf16, r16>
+      %y = ck.linear %x, %w {kernel = [@ck_linear_f16]} : (tensor<2x32xf32>, !ck.q<16x32xf16, r16>) -> tensor<2x16xf32>
+      func.return %y : tensor<2x16xf32>
+    }
+
+Raises for a row-wise op outside a `ck.fused` (ck-fuse-rows has to run first) and for a weight without a layout.
+Within a symbol the runtime takes the best path the processor has, so the text does not depend on the machine.
+"""
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr, SymbolRefAttr
+from xdsl.ir import Operation
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import VerifyException
+
+from ck.ir.op import KernelOp, RowWise
+from ck.ir.ops.fused import FusedOp
+from ck.ir.types import WeightType
+
+
+@dataclass(frozen=True)
+class SelectKernelsPass(ModulePass):
+    """`ck-select-kernels{target}`"""
+
+    name = "ck-select-kernels"
+    target: str = "native"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if isinstance(function, func.FuncOp) and function.body.blocks:
+                for inner in function.body.block.ops:
+                    _select(inner)
+
+
+def _select(op: Operation) -> None:
+    if isinstance(op, RowWise):
+        raise VerifyException(f"{op.name} stands outside ck.fused: run ck-fuse-rows before ck-select-kernels")
+    if isinstance(op, FusedOp):
+        op.attributes["kernel"] = StringAttr("generated")
+    if not isinstance(op, KernelOp):
+        return
+    for operand in op.operands:
+        if isinstance(operand.type, WeightType) and not operand.type.layout.data:
+            raise VerifyException(
+                f"{op.name}: {operand.type} has no layout: run ck-assign-layouts before ck-select-kernels"
+            )
+    symbols = [SymbolRefAttr(call.symbol) for call in op.kernels()]
+    op.attributes["kernel"] = ArrayAttr(symbols)
