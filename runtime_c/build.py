@@ -1,8 +1,8 @@
 """Build libck_rt.so, each source with the flags that its `__isa` suffix names. Standard library only.
 
-    python runtime_c/build.py [OUT_DIR]               libck_rt.so and ck_rt.h into OUT_DIR (default ck/_lib)
-    python runtime_c/build.py --tests [--sanitize]    build and run tests/test_*.c
-    python runtime_c/build.py --bench NAME            build and run bench/bench_NAME.c
+python runtime_c/build.py [OUT_DIR]               libck_rt.so and ck_rt.h into OUT_DIR (default ck/_lib)
+python runtime_c/build.py --tests [--sanitize]    build and run tests/test_*.c
+python runtime_c/build.py --bench NAME            build and run bench/bench_NAME.c
 """
 
 import argparse
