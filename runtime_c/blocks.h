@@ -1,9 +1,10 @@
 // Quantised weights: blocks as a GGUF file holds them (one row), and packed blocks of layout r16 (16 rows).
 //
-// A matrix [N, K] in layout r16 is ceil(N / 16) panels of 16 rows; a panel is K / block packed blocks in order of K.
-// Rows past N are all zero bytes. Inside a block of 32 columns, group g is columns 4g..4g+3 (g in 0..7), and the
-// 64-byte vector of a group holds column 4g + j of row r in byte 4r + j: one 32-bit lane a row, which is what
-// vpdpbusd, and an AMX B tile, multiply by four broadcast activations. AVX2 takes the two halves of a vector.
+// A matrix [N, K] in layout r16 is ceil(N / 16) panels of 16 rows; a panel is K / block packed blocks in
+// order of K. Rows past N are all zero bytes. Inside a block of 32 columns, group g is columns 4g..4g+3 (g
+// in 0..7), and the 64-byte vector of a group holds column 4g + j of row r in byte 4r + j: one 32-bit lane
+// a row, which is what vpdpbusd, and an AMX B tile, multiply by four broadcast activations. AVX2 takes the
+// two halves of a vector.
 //
 //        byte  0   1   2   3 | 4   5   6   7 | ...  | 60  61  62  63
 //        row   0   0   0   0 | 1   1   1   1 | ...  | 15  15  15  15
@@ -20,7 +21,7 @@
 #define CK_PANEL 16
 #define CK_PACKED struct __attribute__((packed))
 
-// ---- blocks of a file: f16 is its bits in a uint16_t -------------------------------------------------------------
+// ---- blocks of a file: f16 is its bits in a uint16_t ----
 
 // value = d * q
 typedef CK_PACKED {
@@ -55,7 +56,8 @@ typedef CK_PACKED {
 } ck_q4_k;
 _Static_assert(sizeof(ck_q4_k) == 144, "q4_k in a file");
 
-// value = d * sc * (u - 32), sc for each of 16 sub-blocks of 16 columns. Column 128 i + 32 k + l (i in 0..1, k in 0..3):
+// value = d * sc * (u - 32), sc for each of 16 sub-blocks of 16 columns.
+// Column 128 i + 32 k + l (i in 0..1, k in 0..3):
 //   low 4 bits in ql[64 i + 32 (k & 1) + l], nibble k >> 1; upper 2 bits in qh[32 i + l], bits 2k and 2k + 1
 typedef CK_PACKED {
     uint8_t ql[128];
@@ -65,7 +67,7 @@ typedef CK_PACKED {
 } ck_q6_k;
 _Static_assert(sizeof(ck_q6_k) == 210, "q6_k in a file");
 
-// ---- packed blocks of 16 rows ------------------------------------------------------------------------------------
+// ---- packed blocks of 16 rows ----
 
 // d f16 x 16 | q 8 vectors, u = q + 128.    value = d * (u - 128)
 typedef CK_PACKED {
@@ -100,8 +102,9 @@ typedef CK_PACKED {
 } ck_r16_q4_k;
 _Static_assert(sizeof(ck_r16_q4_k) == 2368, "q4_k packed");
 
-// d f16 x 16 | sc i8: [sub-block of 16 columns][row] | 8 x 32 columns: low nibbles, then the upper two bits: bits
-// 2 (g % 4) and 2 (g % 4) + 1 of byte i of h[g / 4] are the upper bits of byte i of group g.    value = d * sc * (u - 32)
+// d f16 x 16 | sc i8: [sub-block of 16 columns][row] | 8 x 32 columns: q 4 nibble vectors, then h: bits
+// 2 (g % 4) and 2 (g % 4) + 1 of byte i of h[g / 4] are bits 4 and 5 of byte i of group g.
+// value = d * sc * (u - 32)
 typedef CK_PACKED {
     uint8_t q[4][64];
     uint8_t h[2][64];
@@ -113,7 +116,8 @@ typedef CK_PACKED {
 } ck_r16_q6_k;
 _Static_assert(sizeof(ck_r16_q6_k) == 3360, "q6_k packed");
 
-// ---- quantised activations ---------------------------------------------------------------------------------------
-// One row of k columns, k a multiple of 32, as ck_quantize_rows writes it: int8 q[k] | f32 d[k / 32] | i16 sum[k / 16].
+// ---- quantised activations ----
+// One row of k columns, k a multiple of 32, as ck_quantize_rows writes it:
+//   int8 q[k] | f32 d[k / 32] | i16 sum[k / 16]
 
 #define CK_Q8_ROW_BYTES(k) ((k) + (k) / 4)

@@ -1,5 +1,6 @@
-// Scalar arithmetic that every path shares, so that all of them return the same bits. Branch-free: loops over these
-// functions vectorise. Compile with -ffp-contract=off; nothing here depends on the rounding mode but "to nearest".
+// Scalar arithmetic that every path shares, so that all of them return the same bits. Branch-free: loops
+// over these functions vectorise. Compile with -ffp-contract=off; nothing here depends on the rounding mode
+// but "to nearest".
 #pragma once
 
 #include <stdint.h>
@@ -26,8 +27,8 @@ static inline float ck_f16_float(uint16_t half) {
     return ck_bits_float(sign | (rest < (1u << 23) ? small : normal));
 }
 
-// e^x within 2 ulp: 0 below -87.33654, inf above 88.72283, NaN stays NaN. Each product is rounded before the add.
-// Polynomial: Cephes, expf (Moshier 1992).
+// e^x within 2 ulp: 0 below -87.33654, inf above 88.72283, NaN stays NaN. Each product is rounded before
+// the add. Polynomial: Cephes, expf (Moshier 1992).
 static inline float ck_exp(float x) {
     float shifted = x * 1.44269504f + 12582912.0f;
     float n = shifted - 12582912.0f;
@@ -52,7 +53,8 @@ static inline float ck_silu(float x) {
     return x / (1.0f + ck_exp(-x));
 }
 
-// x / (1 + e^(-2u)), u = sqrt(2 / pi) * (x + 0.044715 x^3): the tanh form of GELU. The reciprocal is taken first.
+// x / (1 + e^(-2u)), u = sqrt(2 / pi) * (x + 0.044715 x^3): the tanh form of GELU. The reciprocal is taken
+// first.
 static inline float ck_gelu_tanh(float x) {
     float u = 0.7978845608f * (x + 0.044715f * (x * x * x));
     return x * (1.0f / (1.0f + ck_exp(-2.0f * u)));

@@ -1,5 +1,5 @@
-// The quantised types as the tests see them: random file rows and the value of each column, in double, from the
-// format's formula alone.
+// The quantised types as the tests see them: random file rows and the value of each column, in double, from
+// the format's formula alone.
 #pragma once
 
 #include "../blocks.h"
@@ -72,7 +72,8 @@ static inline double value_q4_k(const uint8_t* block, int i) {
         sc = (b->scales[s + 4] & 15) | b->scales[s - 4] >> 6 << 4;
         mn = b->scales[s + 4] >> 4 | b->scales[s] >> 6 << 4;
     }
-    return (double)ck_f16_float(b->d) * sc * (s % 2 ? byte >> 4 : byte & 15) - (double)ck_f16_float(b->dmin) * mn;
+    const int u = s % 2 ? byte >> 4 : byte & 15;
+    return (double)ck_f16_float(b->d) * sc * u - (double)ck_f16_float(b->dmin) * mn;
 }
 
 static inline void tame_q6_k(uint8_t* block) {
@@ -122,7 +123,8 @@ static inline ck_buffer ck_random_matrix(const ck_type* type, int64_t n_out, int
     return rows;
 }
 
-static inline double ck_matrix_value(const ck_type* type, const void* rows, int64_t n_in, int64_t row, int64_t k) {
+static inline double ck_matrix_value(const ck_type* type, const void* rows, int64_t n_in, int64_t row,
+                                     int64_t k) {
     const int64_t block = row * (n_in / type->columns) + k / type->columns;
     return type->value((const uint8_t*)rows + block * type->file_bytes, (int)(k % type->columns));
 }

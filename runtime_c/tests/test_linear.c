@@ -17,7 +17,8 @@ typedef struct {
     ck_linear_fn* run;
 } kernel;
 
-#define CK_KERNEL(symbol, isa, function) {#symbol + sizeof "ck_linear_" - 1, #function, CK_ISA_##isa, function},
+#define CK_KERNEL(symbol, isa, function) \
+    {#symbol + sizeof "ck_linear_" - 1, #function, CK_ISA_##isa, function},
 static const kernel kernels[] = {
 #include "../kernels/linear/kernels.inc"
 };
@@ -73,7 +74,8 @@ static ck_buffer run(const kernel* k, const problem* p, mode m, int nth, bool in
     memset(y.p, 0xff, (size_t)n_bytes);
     if (in_place)
         memcpy(y.p, p->residual.p, (size_t)n_bytes);
-    ck_linear_args a = {y.p, p->x.p, p->packed[0].p, NULL, NULL, p->n, p->n_out, p->n_in, m == GLU_GELU, 0, nth};
+    ck_linear_args a = {y.p, p->x.p, p->packed[0].p, NULL, NULL, p->n, p->n_out, p->n_in, m == GLU_GELU,
+                        0, nth};
     if (m == ADD)
         a.residual = in_place ? y.p : p->residual.p;
     if (m == GLU_SILU || m == GLU_GELU)
@@ -156,7 +158,8 @@ static void check_shapes(const ck_type* type) {
     for (int r = 0; r < 7; r++)
         for (int o = 0; o < 7; o++)
             for (int b = 0; b < 5; b++) {
-                // All corners of the cube would take minutes under the sanitizers: the large ones meet in a few.
+                // All corners of the cube would take minutes under the sanitizers: the large ones meet in a
+                // few.
                 if (b == 4 && r > 4 && o > 4 && r + o != 11)
                     continue;
                 problem p = problem_of(type, rows[r], outs[o], blocks[b] * type->columns);

@@ -5,7 +5,8 @@
 #include "../../ck_math.h"
 #include "linear.h"
 
-// dot [16]: the panel's dots (gate, for glu); up [16]: of w_up, read for glu only. Writes only columns < n_out.
+// dot [16]: the panel's dots (gate, for glu); up [16]: of w_up, read for glu only. Writes only columns <
+// n_out.
 static inline void ck_linear_store(const ck_linear_args* a, int64_t t, int64_t panel, const float* dot,
                                    const float* up) {
     const int64_t first = panel * CK_PANEL, left = a->n_out - first;

@@ -18,7 +18,8 @@ static inline uint32_t reduce_max(__m256i v) {
 // Sixteen columns: their int8, and their sum.
 static inline int16_t round_half(int8_t* q, __m256 a, __m256 b, float inverse) {
     const __m256 factor = _mm256_set1_ps(inverse);
-    const __m256i qa = _mm256_cvtps_epi32(_mm256_mul_ps(a, factor)), qb = _mm256_cvtps_epi32(_mm256_mul_ps(b, factor));
+    const __m256i qa = _mm256_cvtps_epi32(_mm256_mul_ps(a, factor));
+    const __m256i qb = _mm256_cvtps_epi32(_mm256_mul_ps(b, factor));
     // packs works within 128-bit halves: the permutation puts the four quarters back in order.
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(qa, qb), 0xd8);
     const __m128i low = _mm256_castsi256_si128(words), high = _mm256_extracti128_si256(words, 1);
@@ -30,7 +31,8 @@ static inline int16_t round_half(int8_t* q, __m256 a, __m256 b, float inverse) {
 }
 
 static inline void quantize_block(int8_t* q, float* d, int16_t* sum, const float* x) {
-    __m256 v[4] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24)};
+    __m256 v[4] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16),
+                   _mm256_loadu_ps(x + 24)};
     const __m256i largest = _mm256_max_epu32(_mm256_max_epu32(magnitude(v[0]), magnitude(v[1])),
                                              _mm256_max_epu32(magnitude(v[2]), magnitude(v[3])));
     const ck_quantize_scale scale = ck_quantize_scale_of(reduce_max(largest));
