@@ -1,0 +1,79 @@
+"""The benchmark's arithmetic and its errors, with stand-ins for both programs."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ck.errors import GateError, MachineError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+# Answers like `ck bench --json` and like `ck run`; its rates are twice the peer's.
+PROGRAM = """
+import json, sys
+rows = [{"n_prompt": 512, "n_gen": 0, "avg_ts": RATE}, {"n_prompt": 0, "n_gen": 128, "avg_ts": RATE / 10}]
+print(json.dumps(rows) if "512" in sys.argv else "Paris")
+"""
+
+
+@pytest.fixture
+def inference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The benchmark with 100 tokens/s for ck and 50 for llama.cpp."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
+    module = import_module("inference")
+    ours = tmp_path / "ours.py"
+    ours.write_text(PROGRAM.replace("RATE", "100"))
+    monkeypatch.setattr(module, "CK", (sys.executable, str(ours)))
+    folder = module.llama_cpp.folder()
+    (folder / "build" / "bin").mkdir(parents=True)
+    (folder / "build.json").write_text(json.dumps({"compiler": "cc 1", "amx": "without AMX"}))
+    for name in module.llama_cpp.PROGRAMS:
+        theirs = folder / "build" / "bin" / name
+        theirs.write_text(f"#!{sys.executable}\n" + PROGRAM.replace("RATE", "50"))
+        theirs.chmod(0o755)
+    return module
+
+
+def result(inference: ModuleType) -> dict[str, Any]:
+    rows = inference.measure(Path("some.gguf"), 2, 1, 1)
+    return {
+        "situation": inference.situation(), "peer": inference.llama_cpp.describe(), "pairs": 2, "threads": 1,
+        "models": {"some": rows},
+    }  # fmt: skip
+
+
+def test_a_ratio_above_one_says_that_ck_is_faster(inference: ModuleType) -> None:
+    rows = {row["figure"]: row for row in result(inference)["models"]["some"]}
+    assert rows["prompt 512"]["ratio"] == {"least": 2.0, "median": 2.0, "greatest": 2.0}
+    assert rows["decode 128"]["ck_values"] == [10.0, 10.0]
+    assert rows["first token"]["ck"]["median"] > 0
+    slow = inference.row("first token", [{"first token": 2.0}], [{"first token": 1.0}])
+    assert slow["ratio"]["median"] == 0.5
+
+
+def test_the_table_and_the_floors(inference: ModuleType) -> None:
+    found = result(inference)
+    assert "| some | prompt 512, tokens/s | 100.0 | 50.0 | 2.00 (2.00 to 2.00) |" in inference.table(found)
+    inference.check(found)
+    found["models"]["some"][0]["ratio"]["median"] = 0.4
+    with pytest.raises(GateError, match=r"some: prompt 512 must be 0\.5 of llama\.cpp's, is 0\.40"):
+        inference.check(found)
+
+
+def test_a_missing_peer_names_the_command_that_builds_it(
+    inference: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(MachineError, match=r"not built; run: python benchmarks/peers/llama_cpp\.py"):
+        inference.llama(Path("some.gguf"), 1, 1)
+
+
+def test_a_failing_program_is_one_line(inference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "CK", (sys.executable, "-c", "raise SystemExit('no such model')"))
+    with pytest.raises(MachineError, match="exit code 1, no such model"):
+        inference.ck(Path("some.gguf"), 1, 1)
