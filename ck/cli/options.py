@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import click
 
@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from ck.runtime.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+T = TypeVar("T", bound=_Dataclass)
 
 model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,6 +58,11 @@ class ProgramOptions:
     chunk: int
     kv: str
     dtype: str | None
+
+
+def take(kind: type[T], given: dict[str, Any]) -> T:
+    """A `kind`, a dataclass, made of the entries of `given` that it names; they are removed."""
+    return kind(**{name: given.pop(name) for name in kind.__dataclass_fields__})
 
 
 def find_model(argument: str) -> "Path":

@@ -1,7 +1,10 @@
 """What verbs print: JSON objects with a schema version, sizes, and tables of plain text."""
 
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,3 +31,24 @@ def write_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def write_result(data: str | bytes, path: str | None) -> None:
+    """`data` to the file at `path`, whole or not at all, or to stdout when there is none."""
+    if path is None or path == "-":
+        click.echo(data, nl=isinstance(data, str) and not data.endswith("\n"))
+        return
+    target = Path(path)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as scratch:
+        try:
+            scratch.write(data.encode() if isinstance(data, str) else data)
+            scratch.flush()
+            os.fsync(scratch.fileno())
+            # A temporary file is private; a result is the user's like any other.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(scratch.fileno(), 0o666 & ~umask)
+            os.replace(scratch.name, target)
+        except BaseException:
+            os.unlink(scratch.name)
+            raise

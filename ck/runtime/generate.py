@@ -5,7 +5,6 @@ turn of a chat) is fed only from where it differs. Because logits depend on the 
 they were fed, a reply is the same with and without that reuse.
 """
 
-import codecs
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import ResourceError, UsageError
+from ck.frontend.tokenizer import StreamDecoder, Tokenizer
 from ck.runtime.sampling import Sampler
 
 # Why a reply ended: end-of-generation token, token limit, full context, or the caller's wish.
@@ -35,14 +35,6 @@ class Engine(Protocol):
     def decode(self, token: int, /) -> NDArray[np.float32]: ...
     def rewind(self, pos: int, /) -> bool: ...
     def reset(self) -> None: ...
-
-
-class Vocabulary(Protocol):
-    """What the loop needs of a tokenizer."""
-
-    @property
-    def eog_ids(self) -> frozenset[int]: ...
-    def piece(self, token: int, /) -> bytes: ...
 
 
 class Piece(NamedTuple):
@@ -87,21 +79,6 @@ class Stats:
         return {**vars(self), "prefill_tps": self.prefill_tps, "decode_tps": self.decode_tps}
 
 
-class Utf8Stream:
-    """Bytes in, text out: an incomplete character waits for its last byte, a wrong byte becomes U+FFFD."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, data: bytes) -> str:
-        """The characters `data` completes."""
-        return self._decoder.decode(data)
-
-    def finish(self) -> str:
-        """What an incomplete last character becomes."""
-        return self._decoder.decode(b"", final=True)
-
-
 def never() -> bool:
     """The answer of a caller that lets a reply run to its end."""
     return False
@@ -109,11 +86,12 @@ def never() -> bool:
 
 @dataclass
 class Session:
-    """One sequence on one executable. `stats` describes the latest reply, also while it runs."""
+    """One sequence on one executable. `prompt` and `stats` are the latest reply's, also while it runs."""
 
     engine: Engine
-    vocabulary: Vocabulary
+    tokenizer: Tokenizer
     stats: Stats = field(default_factory=Stats)
+    prompt: Sequence[int] = ()
     _fed: list[int] = field(default_factory=list[int])
 
     def stream(
@@ -128,25 +106,26 @@ class Session:
         Raises UsageError for an empty prompt and ResourceError for one that leaves no room in the context.
         """
         self._check(prompt, max_tokens)
+        self.prompt = prompt
         stats = self.stats = Stats(n_prompt=len(prompt))
         sampler.forget()
         sampler.see(prompt)
         start = time.perf_counter()
         logits = self._feed(prompt, should_stop)
         stats.prefill_s = time.perf_counter() - start
-        text = Utf8Stream()
+        text = StreamDecoder(self.tokenizer)
         while logits is not None and not self._ended(max_tokens, should_stop):
             token = sampler.choose(logits)
             now = time.perf_counter() - start
             if stats.n_generated == 0:
                 stats.ttft_s = now
-            if token in self.vocabulary.eog_ids:
+            if token in self.tokenizer.eog_ids:
                 stats.stop = "eog"
                 break
             sampler.see([token])
             stats.n_generated += 1
             stats.decode_s = now - stats.ttft_s
-            yield Piece(token, text.push(self.vocabulary.piece(token)))
+            yield Piece(token, text.feed(token))
             logits = self._next_logits(token, max_tokens)
         rest = text.finish()
         if rest:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ck.errors import ResourceError, UsageError
-from ck.runtime.generate import Piece, Session, Stats, Utf8Stream
+from ck.runtime.generate import Piece, Session, Stats
 from ck.runtime.sampling import Sampler, SamplingParams
 
 N_VOCAB = 32
@@ -55,11 +55,14 @@ class Engine:
 PIECES = {1: b"a", 2: b"\xf0\x9f", 3: b"\x98", 4: b"\x80", 5: b"\xff"}
 
 
-class Vocabulary:
+class Tokenizer:
     eog_ids = frozenset({EOG})
 
     def piece(self, token: int, /) -> bytes:
         return PIECES.get(token, b"<%d>" % token)
+
+    def is_control(self, token: int, /) -> bool:
+        return token == 6
 
 
 def greedy() -> Sampler:
@@ -72,7 +75,7 @@ def run(session: Session, prompt: list[int], **settings: Any) -> list[int | None
 
 def test_stops_at_the_token_limit_without_a_wasted_step() -> None:
     engine = Engine()
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     assert len(run(session, [3, 1, 4, 1, 5], max_tokens=6)) == 6
     assert (session.stats.stop, session.stats.n_generated, session.stats.n_prompt) == ("length", 6, 5)
     # The last token is handed out, not fed.
@@ -81,20 +84,20 @@ def test_stops_at_the_token_limit_without_a_wasted_step() -> None:
 
 def test_zero_tokens_feeds_the_prompt_only() -> None:
     engine = Engine()
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     assert run(session, [3, 1], max_tokens=0) == []
     assert (session.stats.stop, engine.pos) == ("length", 2)
 
 
 def test_stops_at_end_of_generation_and_keeps_it_out_of_the_text() -> None:
-    session = Session(Engine(script=[1, 1, EOG]), Vocabulary())
+    session = Session(Engine(script=[1, 1, EOG]), Tokenizer())
     assert list(session.stream([9], greedy())) == [Piece(1, "a"), Piece(1, "a")]
     assert (session.stats.stop, session.stats.n_generated) == ("eog", 2)
 
 
 def test_stops_when_the_context_is_full() -> None:
     engine = Engine(n_ctx=10)
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     # 7 of the prompt, 3 fed, and the one that would need the 11th place.
     assert len(run(session, [1] * 7)) == 4
     assert (session.stats.stop, engine.pos) == ("context", 10)
@@ -104,27 +107,20 @@ def test_stops_when_the_context_is_full() -> None:
 def test_a_prompt_that_does_not_fit_is_refused_before_anything_runs() -> None:
     engine = Engine(n_ctx=10)
     with pytest.raises(ResourceError, match="context of 10 tokens, it has 11; shorten it"):
-        run(Session(engine, Vocabulary()), [1] * 11)
+        run(Session(engine, Tokenizer()), [1] * 11)
     assert engine.pos == 0
 
 
 @pytest.mark.parametrize(("prompt", "limit"), [([], -1), ([1], -2)])
 def test_refusals(prompt: list[int], limit: int) -> None:
     with pytest.raises(UsageError):
-        run(Session(Engine(), Vocabulary()), prompt, max_tokens=limit)
+        run(Session(Engine(), Tokenizer()), prompt, max_tokens=limit)
 
 
-def test_text_waits_for_whole_characters() -> None:
-    pieces = list(Session(Engine(script=[1, 2, 3, 4, 1, 5, 2, EOG]), Vocabulary()).stream([9], greedy()))
-    assert [p.text for p in pieces] == ["a", "", "", "\U0001f600", "a", "\ufffd", "", "\ufffd"]
+def test_text_waits_for_whole_characters_and_hides_control_tokens() -> None:
+    pieces = list(Session(Engine(script=[1, 2, 3, 4, 6, 5, 2, EOG]), Tokenizer()).stream([9], greedy()))
+    assert [p.text for p in pieces] == ["a", "", "", "\U0001f600", "", "\ufffd", "", "\ufffd"]
     assert pieces[-1].token is None
-
-
-def test_utf8_stream_equals_decoding_at_once() -> None:
-    data = "añ→\U0001f600".encode() + b"\xc3(\xe2\x82z"
-    stream = Utf8Stream()
-    text = "".join(stream.push(data[i : i + 1]) for i in range(len(data))) + stream.finish()
-    assert text == data.decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize("can_rewind", [True, False])
@@ -132,11 +128,11 @@ def test_utf8_stream_equals_decoding_at_once() -> None:
 def test_a_shared_prefix_is_not_fed_again_and_changes_nothing(second: list[int], can_rewind: bool) -> None:
     engine = Engine()
     engine.can_rewind = can_rewind
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     run(session, [3, 1, 4, 1], max_tokens=3)
     fed_before = engine.n_fed
     warm = run(session, second, max_tokens=5)
-    assert warm == run(Session(Engine(), Vocabulary()), second, max_tokens=5)
+    assert warm == run(Session(Engine(), Tokenizer()), second, max_tokens=5)
     assert session.stats.n_cached + engine.n_fed - fed_before == len(second) + 4
     shared = {5: 4, 4: 3, 2: 1, 1: 0}[len(second)] if second != [8, 8] else 0
     # [3, 1, 4, 1] and its reply only go on growing for the first: nothing to rewind when the reply matches.
@@ -146,7 +142,7 @@ def test_a_shared_prefix_is_not_fed_again_and_changes_nothing(second: list[int],
 def test_the_next_turn_reuses_the_reply() -> None:
     engine = Engine()
     engine.can_rewind = False
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     reply = run(session, [3, 1, 4], max_tokens=4)
     run(session, [3, 1, 4, *[t for t in reply if t is not None], 2, 2], max_tokens=1)
     # Growing needs no rewind. The reply's last token was never fed.
@@ -165,7 +161,7 @@ def stop_after(n_calls: int) -> Callable[[], bool]:
 
 def test_interrupt_between_chunks_and_between_tokens() -> None:
     engine = Engine()
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     assert run(session, [1] * 10, should_stop=stop_after(2)) == []
     assert (session.stats.stop, engine.pos) == ("interrupted", 8)
     assert len(run(session, [1] * 10, should_stop=stop_after(4))) == 3
@@ -186,18 +182,18 @@ def test_a_signal_inside_a_step_leaves_the_session_true(before: bool) -> None:
             return logits
 
     engine = Interrupted()
-    session = Session(engine, Vocabulary())
+    session = Session(engine, Tokenizer())
     with pytest.raises(KeyboardInterrupt):
         run(session, [3, 1, 4], max_tokens=4)
     engine.armed = False
     prompt = [3, 1, 4, 1, 5]
-    assert run(session, prompt, max_tokens=4) == run(Session(Engine(), Vocabulary()), prompt, max_tokens=4)
+    assert run(session, prompt, max_tokens=4) == run(Session(Engine(), Tokenizer()), prompt, max_tokens=4)
 
 
 def test_penalties_see_prompt_and_reply() -> None:
     sampler = Sampler(SamplingParams(temp=0, frequency_penalty=4.0))
     # Seen once, twice, three times: 9 - 4, 9 - 8, and then 9 - 12, below the 0 of all others.
-    session = Session(Engine(script=[6, 6, 6, 6]), Vocabulary())
+    session = Session(Engine(script=[6, 6, 6, 6]), Tokenizer())
     assert [p.token for p in session.stream([6], sampler)] == [6, 6]
     assert session.stats.stop == "eog"
 

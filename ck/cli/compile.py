@@ -1,0 +1,72 @@
+"""`ck compile MODEL`: what the compiler makes of a model, at any stage, as text; or the compiled program."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ck.cli.options import ProgramOptions, compile_model, json_option, model_argument, program_options, take
+
+if TYPE_CHECKING:
+    from ck.runtime.model import Model
+
+
+@click.command()
+@model_argument
+@click.option("--emit", metavar="STAGE", help="graph, fused, scheduled or another stage; c, so or explain.")
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of to standard output.")
+@program_options
+@json_option
+def command(model: str, emit: str | None, output: str | None, as_json: bool, **given: Any) -> None:
+    """Compile MODEL, and print what --emit names; without it, print the facts of the program.
+
+    A stage is IR as it stands after that stage of the pipeline, and ck-opt reads it back; `--emit help` lists
+    them in order. c is the generated source, so the compiled program, explain tells for each fused group what
+    is in it and why its neighbours are not.
+    """
+    from ck.cli.output import write_json, write_result
+    from ck.errors import UsageError
+
+    if emit == "help":
+        write_result("\n".join(products()), output)
+        return
+    if emit is not None and emit not in products():
+        raise UsageError(f"--emit: must be one of {', '.join(products())}, got {emit}")
+    if emit == "so" and output is None:
+        raise UsageError("--emit so: needs -o FILE, a program is no text")
+    compiled = compile_model(model, take(ProgramOptions, given))
+    if emit is None:
+        _print_info(compiled, as_json)
+        return
+    result = product(compiled, emit)
+    if as_json and isinstance(result, str):
+        write_json({"emit": emit, "text": result})
+    else:
+        write_result(result, output)
+
+
+def products() -> list[str]:
+    """What --emit takes: the stages in the pipeline's order, then what comes after them."""
+    from ck.passes.pipeline import STAGES
+
+    return [*(stage.name for stage in STAGES), "c", "so", "explain"]
+
+
+def product(compiled: "Model", emit: str) -> str | bytes:
+    """The text, or for `so` the bytes, of one of `products`."""
+    if emit == "c":
+        return compiled.source()
+    if emit == "explain":
+        return compiled.explain()
+    if emit == "so":
+        return Path(compiled.info["program"]).read_bytes()
+    return compiled.ir(emit)
+
+
+def _print_info(compiled: "Model", as_json: bool) -> None:
+    from ck.cli.output import printable, write_json, write_table
+
+    if as_json:
+        write_json(compiled.info)
+    else:
+        write_table([[name, printable(str(value))] for name, value in compiled.info.items()])

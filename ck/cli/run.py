@@ -1,0 +1,165 @@
+"""`ck run MODEL`: chat, or answer one prompt. `chat` is its alias."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ck.cli.options import ProgramOptions, compile_model, json_option, model_argument, program_options, take
+from ck.cli.sampling_options import sampling_options
+
+if TYPE_CHECKING:
+    from ck.runtime.chat import Conversation, Template
+    from ck.runtime.generate import Piece
+    from ck.runtime.model import Model
+    from ck.runtime.sampling import Sampler
+
+TEMPLATE_LIMIT_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to say and how to print it; names are the flags'."""
+
+    prompt: str | None
+    file: str | None
+    system: str | None
+    predict: int
+    chat_template: str
+    as_json: bool
+    show_token_ids: bool
+    generate_only: bool
+
+
+@click.command()
+@model_argument
+@click.option("-p", "--prompt", help="Answer this and leave.")
+@click.option("-f", "--file", help="Read the prompt from a file; - is standard input.")
+@click.option("--system", help="The system message of the conversation.")
+@click.option("-n", "--predict", type=click.IntRange(-1), default=-1, help="Tokens a reply; -1 is no limit.")
+@program_options
+@sampling_options
+@click.option("--chat-template", default="auto", help="auto (the model's), none (raw text) or a FILE.")
+@json_option
+@click.option("--show-token-ids", is_flag=True, help="Print the ids of prompt and answer on stderr.")
+@click.option("--generate-only", is_flag=True, help="Compile, then leave.")
+def command(model: str, **given: Any) -> None:
+    """Chat with MODEL: a GGUF file, a run directory, or a known name (see `ck ls`), which is fetched.
+
+    With --prompt or --file, standard output gets the answer and nothing else; seed and speed go to standard
+    error. Standard input may be a pipe: each line is a turn.
+    """
+    from ck.runtime.sampling import Sampler, SamplingParams
+
+    options = take(RunOptions, given)
+    program = take(ProgramOptions, given)
+    sampler = Sampler(SamplingParams(**given))
+    prompt = _prompt(options)
+    if options.as_json and prompt is None:
+        raise click.UsageError("--json needs --prompt or --file")
+    compiled = compile_model(model, program)
+    if options.generate_only:
+        return
+    conversation = _conversation(compiled, options, Path(model).name)
+    _print_settings(compiled, sampler)
+    if prompt is None:
+        _chat(conversation, sampler, options)
+    else:
+        _answer(conversation, sampler, prompt, options)
+
+
+def _prompt(options: RunOptions) -> str | None:
+    if options.file is None:
+        # An argument that is not UTF-8 arrives with surrogates, which no tokenizer takes.
+        given = options.prompt
+        return None if given is None else given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if options.prompt is not None:
+        raise click.UsageError("--prompt and --file exclude each other")
+    if options.file == "-":
+        return sys.stdin.read().removesuffix("\n")
+    return _read_text(options.file).removesuffix("\n")
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError as error:
+        raise click.UsageError(f"{path}: must be a readable file, {error.strerror}") from error
+
+
+def _conversation(model: "Model", options: RunOptions, name: str) -> "Conversation":
+    from ck.runtime.chat import Conversation
+    from ck.runtime.generate import Session
+
+    template = _template(model, options.chat_template)
+    if template is None:
+        why = "as asked" if options.chat_template == "none" else f"{name} has no chat template"
+        print(f"{why}: completing raw text", file=sys.stderr)
+    return Conversation(Session(model.exe, model.tokenizer), template, options.system)
+
+
+def _template(model: "Model", choice: str) -> "Template | None":
+    if choice == "auto":
+        return model.chat_template
+    if choice == "none":
+        return None
+    from ck.frontend.chat_template import ChatTemplate
+
+    source = _read_text(choice)
+    if len(source.encode()) > TEMPLATE_LIMIT_BYTES:
+        raise click.UsageError(f"{choice}: a chat template has at most {TEMPLATE_LIMIT_BYTES} bytes")
+    ends = (model.tokenizer.bos_id, model.tokenizer.eos_id)
+    bos, eos = ("" if token is None else model.tokenizer.piece(token).decode() for token in ends)
+    return ChatTemplate(source, bos, eos)
+
+
+def _print_settings(model: "Model", sampler: "Sampler") -> None:
+    exe = model.exe
+    print(f"context {exe.n_ctx}, threads {exe.n_threads}, seed {sampler.seed}", file=sys.stderr)
+
+
+def _chat(conversation: "Conversation", sampler: "Sampler", options: RunOptions) -> None:
+    from ck.runtime.chat import Repl
+
+    Repl(conversation, sampler, options.predict).run()
+
+
+def _answer(conversation: "Conversation", sampler: "Sampler", prompt: str, options: RunOptions) -> None:
+    from ck.runtime.terminal import terminal_safe
+
+    show = terminal_safe if sys.stdout.isatty() else str
+    pieces: list[Piece] = []
+    for piece in conversation.reply(prompt, sampler, options.predict):
+        pieces.append(piece)
+        if not options.as_json:
+            click.echo(show(piece.text), nl=False)
+    text = "".join(piece.text for piece in pieces)
+    ids = [piece.token for piece in pieces if piece.token is not None]
+    if options.as_json:
+        _write_answer(conversation, sampler, prompt, text, ids)
+    elif not text.endswith("\n"):
+        click.echo()
+    if options.show_token_ids:
+        print("prompt ids:", *conversation.session.prompt, file=sys.stderr)
+        print("answer ids:", *ids, file=sys.stderr)
+    print(conversation.session.stats.line(), file=sys.stderr)
+
+
+def _write_answer(
+    conversation: "Conversation", sampler: "Sampler", prompt: str, text: str, ids: list[int]
+) -> None:
+    from ck.cli.output import write_json
+
+    session = conversation.session
+    write_json(
+        {
+            "prompt": prompt,
+            "answer": text,
+            "prompt_ids": list(session.prompt),
+            "answer_ids": ids,
+            "seed": sampler.seed,
+            "stats": session.stats.as_json(),
+        }
+    )

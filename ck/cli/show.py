@@ -1,0 +1,154 @@
+"""`ck show MODEL`: what is inside a model file, and the memory a program of it takes."""
+
+import hashlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ck.cli.options import ProgramOptions, find_model, json_option, model_argument, program_options, take
+
+if TYPE_CHECKING:
+    from ck.frontend.gguf import GgufFile
+    from ck.frontend.model import ModelSource
+
+
+@click.command()
+@model_argument
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@click.option("--template", is_flag=True, help="Print the chat template.")
+@program_options
+@json_option
+def command(model: str, tensors: bool, template: bool, as_json: bool, **given: Any) -> None:
+    """Show architecture, sizes, storage types and tokenizer of MODEL, and the memory it takes.
+
+    Only the file's header is read. A model that ck cannot run is shown as far as it can be read.
+    """
+    from ck.cli.output import write_json
+    from ck.frontend.gguf import GgufFile
+
+    file = GgufFile(find_model(model))
+    if template:
+        _print_template(file)
+        return
+    facts = _facts(file, take(ProgramOptions, given))
+    if tensors:
+        facts["tensors"] = _tensors(file)
+    if as_json:
+        write_json(facts)
+    else:
+        _print(facts)
+
+
+def _print_template(file: "GgufFile") -> None:
+    from ck.errors import UsageError
+    from ck.runtime.terminal import terminal_safe
+
+    key = "tokenizer.chat_template"
+    if key not in file.metadata:
+        raise UsageError(f"{file.path}: has no chat template, it completes raw text")
+    source = file.metadata.text(key)
+    click.echo(terminal_safe(source) if sys.stdout.isatty() else source)
+
+
+def _facts(file: "GgufFile", options: ProgramOptions) -> dict[str, Any]:
+    from ck.cli import summary
+    from ck.errors import UnsupportedError
+    from ck.frontend.model import open_model
+
+    facts: dict[str, Any] = {
+        "file": str(file.path),
+        "name": file.metadata.text("general.name", file.path.stem),
+        "license": file.metadata.text("general.license", "not stated"),
+        "model_type": summary.model_type(file),
+        "n_params": summary.n_params(file),
+        "n_bytes": summary.n_tensor_bytes(file),
+        "storage": [vars(share) for share in summary.storage_mix(file)],
+    }
+    try:
+        source = open_model(file.path)
+    except UnsupportedError as error:
+        return {**facts, "supported": False, "reason": str(error)}
+    facts |= {"supported": True, "hyperparameters": vars(source.hp)}
+    facts["tokenizer"] = _tokenizer(source)
+    facts["chat_template_sha256"] = _template_digest(source)
+    facts["memory"] = _memory(source, options)
+    return facts
+
+
+def _tokenizer(source: "ModelSource") -> dict[str, Any]:
+    from ck.frontend.vocabulary import read_vocabulary
+
+    vocabulary = read_vocabulary(source.file.metadata, source.hp.n_vocab)
+    return {
+        "kind": vocabulary.kind,
+        "pre": vocabulary.pre,
+        "n_tokens": len(vocabulary.tokens),
+        "bos": _special(vocabulary.tokens, vocabulary.bos_id),
+        "eos": _special(vocabulary.tokens, vocabulary.eos_id),
+        "eog": [_special(vocabulary.tokens, token) for token in sorted(vocabulary.eog_ids)],
+        "add_bos": vocabulary.add_bos,
+    }
+
+
+def _special(tokens: list[str], token: int | None) -> dict[str, Any] | None:
+    return None if token is None else {"id": token, "text": tokens[token]}
+
+
+def _template_digest(source: "ModelSource") -> str | None:
+    template = source.chat_template
+    return None if template is None else hashlib.sha256(template.encode()).hexdigest()
+
+
+def _memory(source: "ModelSource", options: ProgramOptions) -> dict[str, Any]:
+    from ck.cli import summary
+
+    n_ctx = summary.context_of(source.hp, options.ctx_size)
+    plan = summary.plan_memory(source.file, source.hp, n_ctx, options.chunk, options.kv, options.dtype)
+    return {**vars(plan), "total_bytes": plan.total_bytes, "kv_type": options.kv}
+
+
+def _tensors(file: "GgufFile") -> list[dict[str, Any]]:
+    return [
+        {"name": t.name, "shape": list(t.shape), "storage": t.storage.name, "n_bytes": t.n_bytes}
+        for t in file.tensors.values()
+    ]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from ck.cli.output import mebibytes, printable, write_table
+
+    rows = [["file", facts["file"]], ["name", facts["name"]], ["license", facts["license"]]]
+    rows += [["type", facts["model_type"]]]
+    rows += [["parameters", f"{facts['n_params'] / 1e6:.2f} M in {mebibytes(facts['n_bytes'])}"]]
+    for share in facts["storage"]:
+        what = f"{share['n_tensors']} tensors, {share['n_params'] / 1e6:.2f} M, {mebibytes(share['n_bytes'])}"
+        rows.append([f"  {share['storage']}", what])
+    rows += _model_rows(facts) if facts["supported"] else [["supported", f"no: {facts['reason']}"]]
+    write_table([[printable(cell) for cell in row] for row in rows])
+    for tensor in facts.get("tensors", []):
+        shape = " x ".join(map(str, tensor["shape"]))
+        size = mebibytes(tensor["n_bytes"])
+        click.echo(f"{printable(tensor['name'])}  [{shape}]  {tensor['storage']}  {size}")
+
+
+def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
+    from ck.cli.output import mebibytes
+
+    hp, words, memory = facts["hyperparameters"], facts["tokenizer"], facts["memory"]
+    heads = f"{hp['n_heads']} heads, {hp['n_kv_heads']} of keys and values, {hp['head_dim']} wide"
+    window = f", window {hp['sliding_window']} except every {hp['window_pattern']}th layer"
+    eog = " ".join(f"{end['id']} {end['text']}" for end in words["eog"])
+    return [
+        ["layers", f"{hp['n_layers']} of width {hp['d_model']}, hidden {hp['d_ffn']}"],
+        ["attention", heads + (window if hp["sliding_window"] else "")],
+        ["context", f"{hp['context_length']} tokens"],
+        ["vocabulary", f"{hp['n_vocab']}{', tied to the head' if hp['tied'] else ''}"],
+        ["tokenizer", f"{words['kind']} {words['pre']}{', adds BOS' if words['add_bos'] else ''}"],
+        ["ends a reply", eog],
+        ["chat template", facts["chat_template_sha256"] or "none: completes raw text"],
+        ["memory", f"{mebibytes(memory['total_bytes'])} and activations, for {memory['n_ctx']} tokens"],
+        ["  weights", f"{mebibytes(memory['weights_bytes'])} packed"],
+        ["  KV cache", f"{mebibytes(memory['kv_bytes'])} in {memory['kv_type']}"],
+        ["supported", "yes"],
+    ]
