@@ -63,8 +63,9 @@ class _Array:
 
 
 class Metadata(Mapping[str, Value]):
-    """Keys and values of one file. Arrays of numbers are numpy arrays, of strings list[str], made on access.
+    """Keys and values of one file.
 
+    Arrays are made on access: of numbers as numpy arrays, of strings as list[str].
     The typed accessors raise MalformedError naming the key when it is missing or has another type.
     """
 
@@ -88,10 +89,7 @@ class Metadata(Mapping[str, Value]):
 
     def __getitem__(self, key: str) -> Value:
         value = self._values[key]
-        if isinstance(value, _Array):
-            value = self._decode(key, value)
-            self._values[key] = value
-        return value
+        return self._decode(key, value) if isinstance(value, _Array) else value
 
     def type_name(self, key: str) -> str:
         """What `key` is: "u32", "string", "array of 49152 strings"."""
@@ -100,8 +98,6 @@ class Metadata(Mapping[str, Value]):
         name = "string" if kind == _STRING else _SCALARS[kind].name
         if isinstance(value, _Array):
             return f"array of {value.count} {name}s"
-        if isinstance(value, list | np.ndarray):
-            return f"array of {len(value)} {name}s"
         return name
 
     def error(self, text: str) -> MalformedError:

@@ -1,0 +1,210 @@
+"""`Tokenizer`: text to token ids and back, by a GGUF file's rules, run by the tokenizers library.
+
+Two kinds of vocabulary: byte-level pairs, cut into words by a named pre-tokenizer, and pieces, where a space
+is written U+2581 and what no piece spells falls back to byte tokens. Whatever spells a control token inside a
+text is text, unless the caller asks for `parse_special`.
+"""
+
+import codecs
+from typing import Any, cast
+
+import numpy as np
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from ck.errors import MalformedError, ResourceError, UsageError
+from ck.frontend.architectures.vocabularies import PRETOKENIZERS
+from ck.frontend.gguf import GgufFile
+from ck.frontend.gguf.cursor import shown
+from ck.frontend.piece_merges import derive_merges
+from ck.frontend.vocabulary import TokenType, Vocabulary, read_vocabulary
+
+TEXT_LIMIT_BYTES = 16 << 20
+SPACE = "\u2581"
+EMBEDDING = "token_embd.weight"
+
+
+class Tokenizer:
+    """Encodes and decodes for one vocabulary.
+
+    n_vocab           V
+    bos_id, eos_id    None when the vocabulary has none
+    eog_ids           tokens that end a reply
+    add_bos, add_eos  what `encode` puts around a text when `add_special` is set
+    """
+
+    def __init__(self, vocabulary: Vocabulary, name: str = "tokenizer") -> None:
+        """`name` is the file that errors speak of."""
+        self.n_vocab = len(vocabulary.tokens)
+        self.bos_id, self.eos_id = vocabulary.bos_id, vocabulary.eos_id
+        self.eog_ids = vocabulary.eog_ids
+        self.add_bos, self.add_eos = vocabulary.add_bos, vocabulary.add_eos
+        self._name = name
+        self._kind = vocabulary.kind
+        self._add_space_prefix = vocabulary.add_space_prefix
+        self._types = vocabulary.types.astype(np.int8)
+        self._hidden = frozenset(
+            np.flatnonzero(_one_of(vocabulary, TokenType.CONTROL, TokenType.UNKNOWN)).tolist()
+        )
+        self._core = _build(vocabulary, name)
+
+    @classmethod
+    def from_gguf(cls, file: GgufFile) -> "Tokenizer":
+        """The tokenizer of a file. Raises MalformedError, UnsupportedError as read_vocabulary does."""
+        n_rows = file.tensors[EMBEDDING].shape[0] if EMBEDDING in file.tensors else 0
+        return cls(read_vocabulary(file.metadata, n_rows), shown(file.path.name))
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The ids of `text`; with `parse_special` the texts of control tokens become those tokens.
+
+        Raises UsageError when `text` cannot be UTF-8, ResourceError when it has more than 16 MiB.
+        """
+        try:
+            n_bytes = len(text.encode())
+        except UnicodeEncodeError as problem:
+            raise UsageError(
+                f"text must be Unicode, character {problem.start} is half of a surrogate pair"
+            ) from None
+        if n_bytes > TEXT_LIMIT_BYTES:
+            raise ResourceError(f"a text must have at most {TEXT_LIMIT_BYTES} bytes, found {n_bytes}")
+        self._core.encode_special_tokens = not parse_special
+        ids = self._core.encode(text, add_special_tokens=False).ids
+        if not parse_special and not self._hidden.isdisjoint(ids):
+            token = next(id for id in ids if id in self._hidden)
+            if self._types[token] == TokenType.CONTROL:
+                text = shown(self._core.id_to_token(token) or "")
+                raise MalformedError(
+                    f"{self._name}: control token {text} must not be spelled by plain text, it is"
+                )
+        before = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
+        after = [self.eos_id] if add_special and self.add_eos and self.eos_id is not None else []
+        return before + ids + after
+
+    def decode(self, ids: list[int], skip_special: bool = False) -> str:
+        """The text of `ids`; bytes that are no UTF-8 become U+FFFD; `skip_special` omits control tokens."""
+        kept = [id for id in ids if not (skip_special and id in self._hidden)]
+        data = b"".join(map(self.piece, kept))
+        if self._add_space_prefix:
+            first = next((id for id in kept if id not in self._hidden), None)
+            if first is not None and self.piece(first).startswith(b" "):
+                start = sum(len(self.piece(id)) for id in kept[: kept.index(first)])
+                data = data[:start] + data[start + 1 :]
+        return data.decode("utf-8", "replace")
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that `token` stands for. Raises UsageError when there is no such token."""
+        text = self._core.id_to_token(token) if 0 <= token < self.n_vocab else None
+        if text is None:
+            raise UsageError(f"a token must be from 0 to {self.n_vocab - 1}, found {token}")
+        kind = self._types[token]
+        if kind == TokenType.BYTE:
+            return bytes([int(text[3:5], 16)])
+        if kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED):
+            return text.encode()
+        if self._kind == "pieces":
+            return text.replace(SPACE, " ").encode()
+        return b"".join(_BYTE_OF_CHAR.get(char) or char.encode() for char in text)
+
+    def is_control(self, token: int) -> bool:
+        """Whether `token` is a control token, which a reader of the text is not meant to see."""
+        return token in self._hidden
+
+    def to_json(self) -> str:
+        """The tokenizer as the library's own tokenizer.json."""
+        self._core.encode_special_tokens = False
+        return self._core.to_str()
+
+
+class StreamDecoder:
+    """Decodes tokens as they come; the bytes of a character that is not complete yet are held back."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        """The text that `token` completes, often empty."""
+        if self._skip_special and self._tokenizer.is_control(token):
+            return ""
+        return self._decoder.decode(self._tokenizer.piece(token))
+
+    def finish(self) -> str:
+        """What is held back, as U+FFFD; the decoder starts anew."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _byte_of_char() -> dict[str, bytes]:
+    """Byte-level pairs write each byte as one printable character: itself, or one from U+0100 on.
+
+    Source: Radford et al. 2019, bytes_to_unicode in the code of GPT-2.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    chars = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    return {char: bytes([byte]) for char, byte in chars.items()}
+
+
+_BYTE_OF_CHAR = _byte_of_char()
+
+
+def _one_of(vocabulary: Vocabulary, *types: TokenType) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return np.isin(vocabulary.types, types)
+
+
+def _build(vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:
+    try:
+        core = tokenizers.Tokenizer(_model(vocabulary))
+        _set_rules(core, vocabulary)
+        _add_special(core, vocabulary)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # The library panics with an exception that derives from BaseException alone.
+    except BaseException as problem:
+        raise MalformedError(
+            f"{name}: the vocabulary must build a tokenizer: {shown(str(problem))}"
+        ) from problem
+    return core
+
+
+def _model(vocabulary: Vocabulary) -> models.BPE:
+    if vocabulary.kind == "byte_pairs":
+        ignore_merges = PRETOKENIZERS[vocabulary.pre].ignore_merges
+        return models.BPE(vocabulary.index, vocabulary.merges, ignore_merges=ignore_merges)
+    usable = _one_of(vocabulary, TokenType.NORMAL, TokenType.UNUSED, TokenType.UNDEFINED)
+    merges = derive_merges(vocabulary.tokens, vocabulary.scores, usable)
+    unknown = None if vocabulary.unk_id is None else vocabulary.tokens[vocabulary.unk_id]
+    return models.BPE(vocabulary.index, merges, unk_token=unknown, byte_fallback=True)
+
+
+def _set_rules(core: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
+    if vocabulary.kind == "pieces":
+        prefix = [normalizers.Prepend(SPACE)] if vocabulary.add_space_prefix else []
+        core.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", SPACE)])
+        strip = [decoders.Strip(" ", 1, 0)] if vocabulary.add_space_prefix else []
+        spaces = decoders.Replace(SPACE, " ")
+        core.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse(), *strip])
+    else:
+        splits = [pre_tokenizers.Split(Regex(p), "isolated") for p in PRETOKENIZERS[vocabulary.pre].patterns]
+        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        core.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
+        core.decoder = decoders.ByteLevel()
+    if vocabulary.add_bos and vocabulary.bos_id is not None:
+        # For readers of to_json; encode itself adds the ids.
+        bos = vocabulary.tokens[vocabulary.bos_id]
+        core.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], special_tokens=[(bos, vocabulary.bos_id)]
+        )
+
+
+def _add_special(core: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
+    """Tokens matched before anything else: control tokens when asked for, user-defined ones always."""
+    # The library's stubs leave the list's element type open, which strict checking refuses.
+    adder = cast(Any, core)
+    hidden = np.flatnonzero(_one_of(vocabulary, TokenType.CONTROL, TokenType.UNKNOWN)).tolist()
+    own = np.flatnonzero(_one_of(vocabulary, TokenType.USER_DEFINED)).tolist()
+    text = vocabulary.tokens
+    adder.add_special_tokens(
+        [AddedToken(text[id], special=True, normalized=False) for id in hidden if text[id]]
+    )
+    adder.add_tokens([AddedToken(text[id], special=False, normalized=False) for id in own if text[id]])

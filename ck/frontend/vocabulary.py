@@ -1,0 +1,226 @@
+"""`Vocabulary`: the tokenizer's part of a GGUF header, typed and consistent in itself.
+
+Source: the GGUF specification, section "Tokenizer"; defaults that files leave out follow llama.cpp.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ck.frontend.architectures.vocabularies import KINDS, PRETOKENIZERS
+from ck.frontend.gguf import Metadata
+from ck.frontend.gguf.cursor import shown
+
+TOKEN_LIMIT_CHARS = 65_536
+_PREFIX = "tokenizer.ggml."
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+
+# Texts that end a turn in the families that have them, whether or not the header names their ids.
+_END_OF_TURN = (
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "[EOT]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<turn|>",
+)
+
+
+class TokenType(IntEnum):
+    """What a token is, as tokenizer.ggml.token_type numbers it."""
+
+    UNDEFINED = 0
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens and rules of one model; ids are positions in `tokens`.
+
+    kind      "byte_pairs" (with `merges` and a pre-tokenizer named `pre`) or "pieces" (with `scores`)
+    types     [V] i32, a TokenType each
+    scores    [V] f32, empty for byte pairs
+    index     id of each token's text
+    eog_ids   tokens that end a reply
+    """
+
+    kind: str
+    pre: str
+    tokens: list[str]
+    types: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    merges: list[tuple[str, str]]
+    index: dict[str, int]
+    bos_id: int | None
+    eos_id: int | None
+    unk_id: int | None
+    eog_ids: frozenset[int]
+    add_bos: bool
+    add_eos: bool
+    add_space_prefix: bool
+
+
+def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
+    """The vocabulary of a model whose embedding has `n_rows` rows.
+
+    Raises MalformedError when arrays disagree in type or length, ids leave the vocabulary or merges name
+    tokens that it does not have; UnsupportedError when ck has no such kind of vocabulary or pre-tokenizer.
+    """
+    kind, pre = _kind(metadata)
+    tokens = metadata.strings(_PREFIX + "tokens")
+    index = _index(metadata, tokens, n_rows)
+    types = _types(metadata, tokens)
+    scores, merges = np.empty(0, np.float32), []
+    if kind == "pieces":
+        scores = _array(metadata, "scores", "f32", len(tokens))
+        if not np.isfinite(scores).all():
+            raise metadata.error(f"key {_PREFIX}scores must hold finite numbers only, found others")
+    else:
+        merges = _merges(metadata, index)
+    special = _SpecialIds(metadata, len(tokens), kind)
+    eog_ids = special.ending | {index[text] for text in _END_OF_TURN if text in index}
+    if "<|return|>" in index and "<|call|>" in index:
+        eog_ids -= {index.get("<|end|>", -1)}
+    types[list(eog_ids)] = TokenType.CONTROL
+    by_default = kind == "pieces" or PRETOKENIZERS[pre].add_bos
+    return Vocabulary(
+        kind=kind,
+        pre=pre,
+        tokens=tokens,
+        types=types,
+        scores=scores,
+        merges=merges,
+        index=index,
+        bos_id=special.bos,
+        eos_id=special.eos,
+        unk_id=special.unk,
+        eog_ids=frozenset(eog_ids),
+        add_bos=_adds(metadata, "bos", by_default, special.bos),
+        add_eos=_adds(metadata, "eos", False, special.eos),
+        add_space_prefix=kind == "pieces" and metadata.flag(_PREFIX + "add_space_prefix", True),
+    )
+
+
+def _kind(metadata: Metadata) -> tuple[str, str]:
+    """Kind and pre-tokenizer."""
+    model = metadata.text(_PREFIX + "model")
+    if model not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise metadata.unsupported(f"key {_PREFIX}model must be one of {known}, found {shown(model)}")
+    pre = metadata.text(_PREFIX + "pre", "default")
+    if KINDS[model] == "byte_pairs" and pre not in PRETOKENIZERS:
+        known = ", ".join(sorted(PRETOKENIZERS))
+        raise metadata.unsupported(f"key {_PREFIX}pre must be one of {known}, found {shown(pre)}")
+    return KINDS[model], pre
+
+
+def _index(metadata: Metadata, tokens: list[str], n_rows: int) -> dict[str, int]:
+    key = _PREFIX + "tokens"
+    if len(tokens) != n_rows:
+        raise metadata.error(
+            f"key {key} must have {n_rows} tokens, one a row of the embedding, found {len(tokens)}"
+        )
+    longest = max(map(len, tokens))
+    if longest > TOKEN_LIMIT_CHARS:
+        raise metadata.error(
+            f"tokens of key {key} must have at most {TOKEN_LIMIT_CHARS} characters, found {longest}"
+        )
+    index = {token: position for position, token in enumerate(tokens)}
+    if len(index) != len(tokens):
+        # The index keeps the last of equal tokens.
+        first = next(position for position, token in enumerate(tokens) if index[token] != position)
+        text = shown(tokens[first])
+        raise metadata.error(f"tokens must differ, {text} is token {first} and token {index[tokens[first]]}")
+    return index
+
+
+def _types(metadata: Metadata, tokens: list[str]) -> NDArray[np.int32]:
+    if _PREFIX + "token_type" not in metadata:
+        return np.full(len(tokens), TokenType.NORMAL, np.int32)
+    types = _array(metadata, "token_type", "i32", len(tokens))
+    low, high = int(types.min()), int(types.max())
+    if low < TokenType.UNDEFINED or high > TokenType.BYTE:
+        raise metadata.error(
+            f"key {_PREFIX}token_type must hold 0 to {TokenType.BYTE}, found {low} to {high}"
+        )
+    for position in np.flatnonzero(types == TokenType.BYTE).tolist():
+        if not _BYTE_TOKEN.fullmatch(tokens[position]):
+            text = shown(tokens[position])
+            raise metadata.error(f"byte token {position} must be written <0x00> to <0xFF>, found {text}")
+    return types
+
+
+def _array(metadata: Metadata, name: str, kind: str, length: int) -> NDArray[Any]:
+    array = metadata.numbers(_PREFIX + name, kind)
+    if len(array) != length:
+        raise metadata.error(
+            f"key {_PREFIX}{name} must have {length} elements, one a token, found {len(array)}"
+        )
+    return array
+
+
+def _merges(metadata: Metadata, index: dict[str, int]) -> list[tuple[str, str]]:
+    """Pairs of tokens, best first; of equal pairs the first counts."""
+    pairs: dict[tuple[str, str], None] = {}
+    for position, text in enumerate(metadata.strings(_PREFIX + "merges")):
+        # The first character may be the space itself.
+        space = text.find(" ", 1)
+        left, right = text[:space], text[space + 1 :]
+        if space < 0 or not right:
+            raise metadata.error(
+                f"merge {position} must be two tokens with a space between, found {shown(text)}"
+            )
+        for part in (left, right, left + right):
+            if part not in index:
+                raise metadata.error(f"merge {position} must be of tokens, {shown(part)} is none")
+        pairs[left, right] = None
+    return list(pairs)
+
+
+class _SpecialIds:
+    """The ids that the header names, in range."""
+
+    def __init__(self, metadata: Metadata, n_tokens: int, kind: str) -> None:
+        self._metadata = metadata
+        self._n_tokens = n_tokens
+        defaults = {"bos": 1, "eos": 2, "unknown": 0} if kind == "pieces" else {}
+        names = ("bos", "eos", "unknown", "eot", "eom", "padding", "seperator", "mask")
+        ids = {name: self._read(name, defaults.get(name)) for name in names}
+        self.bos, self.eos, self.unk = ids["bos"], ids["eos"], ids["unknown"]
+        self.ending = {id for id in (ids["eos"], ids["eot"], ids["eom"]) if id is not None}
+
+    def _read(self, name: str, default: int | None) -> int | None:
+        key = f"{_PREFIX}{name}_token_id"
+        if key not in self._metadata:
+            return default if default is not None and default < self._n_tokens else None
+        token = self._metadata.integer(key)
+        if not 0 <= token < self._n_tokens:
+            raise self._metadata.error(f"key {key} must be below {self._n_tokens}, found {token}")
+        return token
+
+
+def _adds(metadata: Metadata, name: str, default: bool, token: int | None) -> bool:
+    """Whether the file asks for the token `name` around a text; without a key, when there is such a token."""
+    key = f"{_PREFIX}add_{name}_token"
+    adds = metadata.flag(key, default and token is not None)
+    if adds and token is None:
+        raise metadata.error(
+            f"key {_PREFIX}{name}_token_id is required when {key} is true, the file has none"
+        )
+    return adds
