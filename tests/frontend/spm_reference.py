@@ -1,7 +1,7 @@
 """How llama.cpp encodes with a piece vocabulary, in the plainest code: what the tokenizer is judged by.
 
 Symbols start as characters. The adjacent pair whose joined text is the piece with the highest score, the
-leftmost among equals, is joined until no pair joins to a piece. A character that is no piece becomes its bytes.
+leftmost among equals, is joined until no pair joins to a piece. Characters that are no piece become bytes.
 """
 
 from itertools import pairwise
