@@ -122,6 +122,10 @@ def build_graph(
             arg.name_hint = hint
         args = dict(zip(inputs, block.args, strict=True))
         g = Graph(plan, hp, storage, rows, Builder(InsertPoint.at_end(block)), args, constants)
+        if "pos" in args:
+            # First of all, so that no layer differs from the others by making a table.
+            for layer in range(hp.n_layers):
+                g.rope_table(layer)
         hidden = args["hidden"] if "hidden" in args else architecture.hidden_states(g)
         value = hidden if result == "hidden" else architecture.logits(g, hidden)
         value.name_hint = result

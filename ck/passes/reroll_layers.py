@@ -1,0 +1,307 @@
+"""Roll repeated runs of calls into one function and a table of what differs, so that a model is a page of code.
+
+A model's layers make the same calls on other weights. The longest run of calls that repeats (by what is called, not
+on what) is cut into its periods; periods that differ in weights, caches and offsets alone become one function, and
+each run of such periods one `rt.repeat`. What differs stands in the table, what does not in the function.
+
+Before:
+    func.func @f(%x: memref<1x16xf32>, %n: index) {
+      %v = rt.weight @blk.0.norm : memref<16xf32>
+      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %v : memref<1x16xf32>, memref<16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.barrier
+      %w = rt.weight @blk.1.norm : memref<16xf32>
+      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %w : memref<1x16xf32>, memref<16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.barrier
+      func.return
+    }
+After:
+    func.func private @f_layer(%x: memref<1x16xf32>, %n: index, %norm: memref<16xf32>) attributes {ck.layer} {
+      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %norm : memref<1x16xf32>, memref<16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.barrier
+      func.return
+    }
+    func.func @f(%x: memref<1x16xf32>, %n: index) {
+      rt.repeat @f_layer(%x, %n : memref<1x16xf32>, index) table [[@blk.0.norm], [@blk.1.norm]]
+      func.return
+    }
+
+Leaves a function alone in which nothing repeats.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    FunctionType,
+    IndexType,
+    IntegerAttr,
+    MemRefType,
+    ModuleOp,
+    UnitAttr,
+    i64,
+)
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from ck.dtypes import BY_NAME
+from ck.ir.ops.weight import symbol_ref
+from ck.ir.rt.ops import (
+    ArenaOp,
+    BarrierOp,
+    CacheOp,
+    CallOp,
+    LaunchOp,
+    RepeatOp,
+    ViewAtOp,
+    ViewOp,
+    WeightOp,
+)
+
+Item = CallOp | LaunchOp | BarrierOp
+_STORAGE = re.compile(rf"_({'|'.join(BY_NAME)})$")
+_LAYER = re.compile(r"^[a-z]+_\d+_")
+
+
+def _resolve(view: ViewOp) -> tuple[SSAValue, int]:
+    """The buffer under a chain of views, and the offset in it."""
+    offset, source = view.offset_bytes, view.source
+    while isinstance(source.owner, ViewOp):
+        offset, source = offset + source.owner.offset_bytes, source.owner.source
+    return source, offset
+
+
+def _slot(value: SSAValue) -> tuple[object, Attribute | None]:
+    """What must agree between two periods for an operand, and what may differ: the table's entry."""
+    owner = value.owner
+    if isinstance(owner, WeightOp | CacheOp):
+        return (owner.name, value.type), owner.symbol
+    if isinstance(owner, ViewOp):
+        source, offset = _resolve(owner)
+        return (id(source), value.type), IntegerAttr(offset, i64)
+    return (id(value), value.type), None
+
+
+def _coarse(item: Item) -> object:
+    """What is called, without storage types: layers are alike even when their weights are stored differently."""
+    if isinstance(item, BarrierOp):
+        return "barrier"
+    return item.name, _STORAGE.sub("", item.symbol_name), len(item.operands)
+
+
+def _fine(item: Item) -> object:
+    """All that has to agree for two calls to be one call of a table."""
+    if isinstance(item, BarrierOp):
+        return "barrier"
+    return item.symbol_name, item.properties, [_slot(value)[0] for value in item.operands]
+
+
+@dataclass(frozen=True)
+class _Run:
+    start: int
+    period: int
+    count: int
+
+
+def _longest_repetition(keys: Sequence[object]) -> _Run | None:
+    """The repeated run that covers most of `keys`; of equals the one with the shortest period, then the first."""
+    best: _Run | None = None
+    for period in range(1, len(keys) // 2 + 1):
+        length, start = 0, 0
+        for i in range(len(keys) - period + 1):
+            if i < len(keys) - period and keys[i] == keys[i + period]:
+                start = start if length else i
+                length += 1
+                continue
+            count = length // period + 1
+            if count > 1 and (best is None or count * period > best.count * best.period):
+                best = _Run(start, period, count)
+            length = 0
+    return best
+
+
+def _numbered(keys: Sequence[object]) -> list[int]:
+    """Small numbers that are equal exactly where `keys` are."""
+    seen: list[object] = []
+    numbers: list[int] = []
+    for key in keys:
+        if key not in seen:
+            seen.append(key)
+        numbers.append(seen.index(key))
+    return numbers
+
+
+class _Layer:
+    """All periods of one kind: the function they become, and the table's row of each."""
+
+    def __init__(self, periods: list[list[Item]], name: str) -> None:
+        self.name = name
+        self.items = periods[0]
+        self.slots = [value for item in self.items for value in item.operands]
+        entries = [[_slot(value)[1] for item in period for value in item.operands] for period in periods]
+        keys: dict[object, int] = {}
+        self.column_of: dict[int, int] = {}
+        self.heads: list[int] = []
+        for slot, values in enumerate(zip(*entries, strict=True)):
+            if len(set(values)) > 1:
+                key = (type(self.slots[slot].owner), values)
+                if key not in keys:
+                    keys[key] = len(keys)
+                    self.heads.append(slot)
+                self.column_of[slot] = keys[key]
+        self.rows = [ArrayAttr([_known(row[slot]) for slot in self.heads]) for row in entries]
+        self.shared = list(dict.fromkeys(v for slot in range(len(self.slots)) if (v := self._outer(slot))))
+
+    def _outer(self, slot: int) -> SSAValue | None:
+        """The value from outside that operand `slot` needs: the buffer under a view, or the operand itself."""
+        owner = self.slots[slot].owner
+        if isinstance(owner, ViewOp):
+            return _resolve(owner)[0]
+        return None if isinstance(owner, WeightOp | CacheOp) else self.slots[slot]
+
+    def function(self) -> func.FuncOp:
+        """The layer as a function of the shared values and a row of the table."""
+        inner = [self.slots[slot].type for slot in self.heads]
+        types = [
+            IndexType() if isinstance(of, MemRefType) and self._is_view(n) else of
+            for n, of in enumerate(inner)
+        ]
+        block = Block(arg_types=[*(value.type for value in self.shared), *types])
+        hints = [value.name_hint for value in self.shared] + [self._column_hint(slot) for slot in self.heads]
+        for arg, hint in zip(block.args, hints, strict=True):
+            arg.name_hint = hint
+        outer = dict(zip(self.shared, block.args, strict=False))
+        columns = block.args[len(self.shared) :]
+        made: dict[object, SSAValue] = {}
+        slot = 0
+        for item in self.items:
+            operands: list[SSAValue] = []
+            for _ in item.operands:
+                operands.append(self._operand(slot, block, outer, columns, made))
+                slot += 1
+            block.add_op(
+                type(item).create(operands=operands, properties=item.properties, attributes=item.attributes)
+            )
+        block.add_op(func.ReturnOp())
+        of = FunctionType.from_lists(block.arg_types, [])
+        function = func.FuncOp(self.name, of, Region(block), visibility="private")
+        function.attributes["ck.layer"] = UnitAttr()
+        return function
+
+    def _is_view(self, column: int) -> bool:
+        return isinstance(self.slots[self.heads[column]].owner, ViewOp)
+
+    def _column_hint(self, slot: int) -> str | None:
+        hint = self.slots[slot].name_hint
+        return _LAYER.sub("", hint) if hint else None
+
+    def _operand(
+        self,
+        slot: int,
+        block: Block,
+        outer: dict[SSAValue, SSAValue],
+        columns: Sequence[SSAValue],
+        made: dict[object, SSAValue],
+    ) -> SSAValue:
+        """Operand `slot` inside the function, made once."""
+        value = self.slots[slot]
+        owner, column = value.owner, self.column_of.get(slot)
+        if not isinstance(owner, ViewOp):
+            if column is not None:
+                return columns[column]
+            if not isinstance(owner, WeightOp | CacheOp):
+                return outer[value]
+        key = (column if column is not None else _slot(value)[1], type(owner), value.type)
+        if key not in made:
+            op = self._leaf(owner, value, outer, None if column is None else columns[column])
+            op.results[0].name_hint = value.name_hint
+            block.add_op(op)
+            made[key] = op.results[0]
+        return made[key]
+
+    def _leaf(
+        self,
+        owner: Operation | Block,
+        value: SSAValue,
+        outer: dict[SSAValue, SSAValue],
+        column: SSAValue | None,
+    ) -> Operation:
+        if not isinstance(owner, ViewOp):
+            assert isinstance(owner, Operation)
+            return owner.clone()
+        source, offset = _resolve(owner)
+        if column is None:
+            return ViewOp.at(outer[source], offset, value.type)
+        return ViewAtOp.create(operands=[outer[source], column], result_types=[value.type])
+
+
+def _known(entry: Attribute | None) -> Attribute:
+    assert entry is not None
+    return entry
+
+
+@dataclass(frozen=True)
+class RerollLayersPass(ModulePass):
+    """`rt-reroll-layers`"""
+
+    name = "rt-reroll-layers"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in list(op.ops):
+            if (
+                isinstance(function, func.FuncOp)
+                and function.body.blocks
+                and "ck.layer" not in function.attributes
+            ):
+                for layer in _reroll(function):
+                    Rewriter.insert_op(layer, InsertPoint.before(function))
+
+
+def _reroll(function: func.FuncOp) -> list[func.FuncOp]:
+    """Roll up `function` in place; returns the layer functions it now calls."""
+    block = function.body.block
+    items = [op for op in block.ops if isinstance(op, CallOp | LaunchOp | BarrierOp)]
+    run = _longest_repetition(_numbered([_coarse(item) for item in items]))
+    if run is None:
+        return []
+    cuts = [run.start + run.period * number for number in range(run.count)]
+    periods = [items[cut : cut + run.period] for cut in cuts]
+    kinds = _numbered([[_fine(item) for item in period] for period in periods])
+    layers: dict[int, _Layer] = {}
+    for kind in sorted(set(kinds)):
+        same = [period for period, k in zip(periods, kinds, strict=True) if k == kind]
+        if len(same) > 1:
+            name = f"{function.sym_name.data}_layer" + (f"_{chr(ord('a') + len(layers))}" if max(kinds) else "")
+            layers[kind] = _Layer(same, name)
+    functions = [layer.function() for layer in layers.values()]
+    _call_layers(periods, kinds, layers)
+    _erase_unused(block)
+    return functions
+
+
+def _call_layers(periods: list[list[Item]], kinds: list[int], layers: dict[int, _Layer]) -> None:
+    """In place of each run of periods of one kind, one `rt.repeat`; a kind that occurs once stays as it is."""
+    taken = dict.fromkeys(layers, 0)
+    for kind, run in groupby(zip(kinds, periods, strict=True), key=lambda pair: pair[0]):
+        layer = layers.get(kind)
+        if layer is None:
+            continue
+        own = [period for _, period in run]
+        table = ArrayAttr(layer.rows[taken[kind] : taken[kind] + len(own)])
+        taken[kind] += len(own)
+        properties = {"symbol": symbol_ref(layer.name), "table": table}
+        repeat = RepeatOp(operands=[layer.shared], properties=properties)
+        Rewriter.insert_op(repeat, InsertPoint.before(own[0][0]))
+        for item in (item for period in own for item in period):
+            Rewriter.erase_op(item)
+
+
+def _erase_unused(block: Block) -> None:
+    for op in reversed(list(block.ops)):
+        if isinstance(op, WeightOp | CacheOp | ViewOp | ArenaOp) and not any(r.uses for r in op.results):
+            Rewriter.erase_op(op)
