@@ -12,8 +12,11 @@ typedef struct {
     __m512 d, m, s;
 } ck_block512;
 
+// The value stays in a register: gcc would load it again for each use, and loads that cross lines are dear.
 static inline __m512i ck_load512(const void* p) {
-    return _mm512_loadu_si512(p);
+    __m512i v = _mm512_loadu_si512(p);
+    __asm__("" : "+v"(v));
+    return v;
 }
 
 static inline __m512 ck_half512(const void* p) {
