@@ -1,7 +1,7 @@
 """Storage types: how a weight lies in a GGUF file and in the packed `r16` layout, one row each.
 
-A matrix [N, K] in layout `r16` is ceil(N / 16) panels of 16 rows; rows past N are zero. A panel is K / `block`
-packed blocks of `packed_bytes` bytes, in order of K; runtime_c/blocks.h draws each packed block.
+A matrix [N, K] in layout `r16` is ceil(N / 16) panels of 16 rows; rows past N are zero. A panel is
+K / `block` packed blocks of `packed_bytes` bytes, in order of K; runtime_c/blocks.h draws each packed block.
 Source of the file formats: the GGUF specification and the `gguf` package (the oracle of tests/backend).
 """
 
@@ -12,7 +12,7 @@ PANEL_ROWS = 16
 
 @dataclass(frozen=True)
 class StorageType:
-    """One storage type. `block` in elements; `file_bytes` a block of one row; `packed_bytes` a block of 16 rows."""
+    """One storage type: `block` in elements, `file_bytes` per block of one row, `packed_bytes` per block of 16."""
 
     name: str
     ggml_id: int
@@ -47,5 +47,5 @@ BY_GGML_ID = {row.ggml_id: row for row in _ROWS}
 
 
 def q8_row_bytes(k: int) -> int:
-    """Bytes of one row of `k` activations quantised by `ck.quantize_rows`: k int8, k/32 f32 scales, k/16 i16 sums."""
+    """Bytes of one row of `k` quantised activations: k int8, then k/32 f32 scales, then k/16 i16 sums."""
     return k + k // 32 * 4 + k // 16 * 2

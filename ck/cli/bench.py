@@ -1,7 +1,7 @@
 """`ck bench MODEL`: llama-bench's two measurements, in its table and with its field names.
 
-pp<N>: feed a prompt of N random tokens to an empty cache. tg<N>: decode N tokens, one at a time, from an empty
-cache. Each is run once to warm up, then -r times; tokenising and sampling are not part of it.
+pp<N>: feed a prompt of N random tokens to an empty cache. tg<N>: decode N tokens, one at a time, from an
+empty cache. Each is run once to warm up, then -r times; tokenising and sampling are not part of it.
 """
 
 import json

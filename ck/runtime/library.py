@@ -33,10 +33,10 @@ def _declare(lib: ctypes.CDLL) -> None:
     """Give the functions that Python calls their types."""
     pointer, i64, i32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     for name in BY_NAME:
-        lib[f"ck_pack_{name}"].argtypes = (pointer, pointer, i64, i64, i32, i32)
-        lib[f"ck_pack_{name}"].restype = None
-        lib[f"ck_dequantize_{name}"].argtypes = (pointer, pointer, i64)
-        lib[f"ck_dequantize_{name}"].restype = None
+        getattr(lib, f"ck_pack_{name}").argtypes = (pointer, pointer, i64, i64, i32, i32)
+        getattr(lib, f"ck_pack_{name}").restype = None
+        getattr(lib, f"ck_dequantize_{name}").argtypes = (pointer, pointer, i64)
+        getattr(lib, f"ck_dequantize_{name}").restype = None
     lib.ck_pool_create.argtypes = (i32,)
     lib.ck_pool_create.restype = pointer
     lib.ck_pool_destroy.argtypes = (pointer,)

@@ -7,18 +7,25 @@ The file is read top to bottom: what a layer does once, then how often and on wh
 in the manifest's order; the tables name them in comments.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import DictionaryAttr, FloatAttr, IndexType, IntegerAttr, MemRefType, ModuleOp
-from xdsl.dialects.builtin import SymbolRefAttr, f32
+from xdsl.dialects.builtin import (
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    MemRefType,
+    ModuleOp,
+    SymbolRefAttr,
+    f32,
+)
 from xdsl.ir import Attribute, Operation, SSAValue
 
+from ck.backend.c.context import context_hash, context_struct, field
 from ck.backend.c.spelling import Names, Types, base_name, float_literal
 from ck.backend.c.text import emit_function
 from ck.errors import InternalError
-from ck.ir.rt.manifest import Argument, Manifest, manifest_of
+from ck.ir.rt.manifest import manifest_of
 from ck.ir.rt.ops import (
     ArenaOp,
     BarrierOp,
@@ -31,31 +38,6 @@ from ck.ir.rt.ops import (
     WeightOp,
 )
 from ck.ir.types import shape
-
-_CONTEXT_HEAD = (
-    "    ck_pool* pool;",
-    "    int32_t n_threads;",
-    "    uint8_t* arena;",
-    "    const void* const* weights;",
-    "    void* const* caches;",
-)
-
-
-def context_struct(manifest: Manifest) -> str:
-    """The C struct through which the runtime and the program speak."""
-    fields = [f"    {_field(argument)};" for argument in manifest.fields()]
-    return "\n".join(["typedef struct ck_context {", *_CONTEXT_HEAD, *fields, "} ck_context;"])
-
-
-def context_hash(manifest: Manifest) -> str:
-    """16 hex digits that change whenever the context's layout does."""
-    return hashlib.sha256(context_struct(manifest).encode()).hexdigest()[:16]
-
-
-def _field(argument: Argument) -> str:
-    if argument.kind == "index":
-        return f"int64_t {argument.name}"
-    return f"const int32_t* {argument.name}" if argument.kind == "i32" else f"float* {argument.name}"
 
 
 def emit_program(module: ModuleOp) -> str:
@@ -119,7 +101,7 @@ class _Body:
         block = self.function.body.block
         for value, argument in zip(block.args, arguments, strict=True):
             self.spelled[value] = self.names.fresh(argument.name)
-            self.line(f"{_field(argument)} = c->{argument.name};")
+            self.line(f"{field(argument)} = c->{argument.name};")
         self._body(block.ops)
         head = f"static void {self.name}_body(void* context, int tid, int nth) {{"
         run = f"void ck_{self.name}(ck_context* c) {{"
@@ -182,7 +164,9 @@ class _Body:
                 self.line(f"const void* {name} = c->weights[{number}];  // {comment(op.symbol_name)}")
             case CacheOp():
                 number = self.program.cache_numbers[op.symbol_name]
-                self.line(f"void* {self._name(op.value)} = c->caches[{number}];  // {comment(op.symbol_name)}")
+                self.line(
+                    f"void* {self._name(op.value)} = c->caches[{number}];  // {comment(op.symbol_name)}"
+                )
             case CallOp():
                 self._call(op)
             case LaunchOp():
@@ -201,7 +185,9 @@ class _Body:
         sizes = "".join(f"[{n}]" for n in shape(buffer.type))
         pointer = _c_type(buffer.type)
         base = self.spelled[source]
-        where = base if offset == "0" else f"({base} + {offset})" if _is_bytes(source) else f"{base} + {offset}"
+        where = (
+            base if offset == "0" else f"({base} + {offset})" if _is_bytes(source) else f"{base} + {offset}"
+        )
         cast = "" if pointer == _c_type(source.type) else f"({pointer})"
         self.line(f"{pointer} {self._name(buffer)} = {cast}{where};  // {sizes}")
 
@@ -223,7 +209,8 @@ class _Body:
     def _row_argument(self, value: SSAValue) -> str:
         """An argument of a row kernel, which takes buffers as pointers to rows."""
         spelled = self.spelled[value]
-        return f"(void*){spelled}" if isinstance(value.type, MemRefType) and _is_pointer(value) else spelled
+        has_rows = isinstance(value.type, MemRefType) and value.type.get_num_dims() == 2
+        return f"(void*){spelled}" if has_rows else spelled
 
     def _repeat(self, op: RepeatOp) -> None:
         layer = self.program.by_name[op.symbol_name]
@@ -256,10 +243,6 @@ def _is_bytes(value: SSAValue) -> bool:
     return _c_type(value.type) in ("uint8_t*", "int8_t*")
 
 
-def _is_pointer(value: SSAValue) -> bool:
-    return not isinstance(value.owner, WeightOp)
-
-
 def _c_type(of: Attribute) -> str:
     """The type of a buffer, weight, cache or scalar that is passed around."""
     if isinstance(of, IndexType):
@@ -280,6 +263,3 @@ def _literal(value: Attribute) -> str:
 def comment(name: str) -> str:
     """`name` as text that cannot end a line comment or continue it."""
     return "".join(char if char.isalnum() or char in "._-" else "?" for char in name)
-
-
-__all__ = ["comment", "context_hash", "context_struct", "emit_program"]

@@ -77,8 +77,8 @@ class Values:
 
     def _initializer(self, type: Attribute, expression: Expression) -> str:
         """The text that initialises a variable: braces alone for a vector given lane by lane."""
-        literal = f"({self.types.value(type)}){{"
-        return expression.text[len(literal) - 1 :] if expression.text.startswith(literal) else expression.text
+        text, head = expression.text, f"({self.types.value(type)})"
+        return text[len(head) :] if re.fullmatch(re.escape(head) + r"\{[^{}]*\}", text) else text
 
     def carry(self, value: SSAValue, initial: SSAValue, base: str) -> str:
         """Write a variable that starts as `initial`; returns its name."""

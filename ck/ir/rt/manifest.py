@@ -1,12 +1,9 @@
-"""What a scheduled module needs from whoever runs it: weights, caches, arena, entry arguments, in a fixed order.
+"""The manifest of a scheduled module, numbered in the order of first use in its text.
 
-The order is that of first use in the text, so text that was printed and parsed has the same manifest. Plain data,
-stored beside the compiled program: a program from the cache is loaded without its IR.
+So text that was printed and parsed has the same manifest.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import IndexType, IntegerType, MemRefType, ModuleOp, SymbolRefAttr
@@ -14,69 +11,8 @@ from xdsl.ir import Attribute
 
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import ArenaOp, CacheOp, RepeatOp, WeightOp
+from ck.ir.rt.slots import Argument, CacheSlot, Manifest, WeightSlot
 from ck.ir.types import KvType, WeightType, shape
-
-
-@dataclass(frozen=True)
-class WeightSlot:
-    """A weight in memory: `storage` of a packed matrix [out, in], or "vector" for f32 as they are."""
-
-    name: str
-    shape: tuple[int, ...]
-    storage: str
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class CacheSlot:
-    """A KV cache in memory."""
-
-    name: str
-    kv_heads: int
-    capacity: int
-    head_dim: int
-    dtype: str
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of an entry: `kind` is i32, f32 (a buffer of `shape`) or index."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-
-
-@dataclass
-class Manifest:
-    """Everything in the order of its number."""
-
-    weights: list[WeightSlot] = field(default_factory=list[WeightSlot])
-    caches: list[CacheSlot] = field(default_factory=list[CacheSlot])
-    arena_bytes: int = 0
-    entries: dict[str, list[Argument]] = field(default_factory=dict[str, list[Argument]])
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data for `from_json`."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> "Manifest":
-        """The manifest that `to_json` wrote. Raises KeyError, TypeError for anything else."""
-        return Manifest(
-            [WeightSlot(**{**slot, "shape": tuple(slot["shape"])}) for slot in data["weights"]],
-            [CacheSlot(**slot) for slot in data["caches"]],
-            data["arena_bytes"],
-            {
-                entry: [Argument(**{**arg, "shape": tuple(arg["shape"])}) for arg in args]
-                for entry, args in data["entries"].items()
-            },
-        )
-
-    def fields(self) -> list[Argument]:
-        """Arguments of all entries, each name once: the tail of the context."""
-        return list({arg.name: arg for args in self.entries.values() for arg in args}.values())
 
 
 def manifest_of(module: ModuleOp) -> Manifest:
@@ -99,9 +35,7 @@ def manifest_of(module: ModuleOp) -> Manifest:
     return manifest
 
 
-def _names(
-    function: func.FuncOp, functions: dict[str, func.FuncOp]
-) -> Iterator[tuple[str, Attribute]]:
+def _names(function: func.FuncOp, functions: dict[str, func.FuncOp]) -> Iterator[tuple[str, Attribute]]:
     for op in function.body.block.ops:
         if isinstance(op, WeightOp | CacheOp):
             yield op.symbol_name, op.value.type
@@ -134,4 +68,3 @@ def _arguments(function: func.FuncOp) -> Iterator[Argument]:
             assert isinstance(arg.type, MemRefType)
             kind = "i32" if isinstance(arg.type.element_type, IntegerType) else "f32"
             yield Argument(name, kind, shape(arg.type))
-

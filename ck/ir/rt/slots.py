@@ -1,0 +1,70 @@
+"""What a scheduled program needs from whoever runs it, as plain data: weights, caches, arena, entry arguments.
+
+Stored beside the compiled program: a program from the cache is loaded without its IR, so nothing here imports it.
+`ck.ir.rt.manifest` makes one from a module.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class WeightSlot:
+    """A weight in memory: `storage` of a packed matrix [out, in], or "vector" for f32 as they are."""
+
+    name: str
+    shape: tuple[int, ...]
+    storage: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class CacheSlot:
+    """A KV cache in memory."""
+
+    name: str
+    kv_heads: int
+    capacity: int
+    head_dim: int
+    dtype: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of an entry: `kind` is i32, f32 (a buffer of `shape`) or index."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Manifest:
+    """Everything in the order of its number."""
+
+    weights: list[WeightSlot] = field(default_factory=list[WeightSlot])
+    caches: list[CacheSlot] = field(default_factory=list[CacheSlot])
+    arena_bytes: int = 0
+    entries: dict[str, list[Argument]] = field(default_factory=dict[str, list[Argument]])
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data for `from_json`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "Manifest":
+        """The manifest that `to_json` wrote. Raises KeyError, TypeError for anything else."""
+        return Manifest(
+            [WeightSlot(**{**slot, "shape": tuple(slot["shape"])}) for slot in data["weights"]],
+            [CacheSlot(**slot) for slot in data["caches"]],
+            data["arena_bytes"],
+            {
+                entry: [Argument(**{**arg, "shape": tuple(arg["shape"])}) for arg in args]
+                for entry, args in data["entries"].items()
+            },
+        )
+
+    def fields(self) -> list[Argument]:
+        """Arguments of all entries, each name once: the tail of the context."""
+        return list({arg.name: arg for args in self.entries.values() for arg in args}.values())

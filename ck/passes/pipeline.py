@@ -1,0 +1,74 @@
+"""The order of the passes, on one screen.
+
+Each stage is a name under which its IR is kept and read back: `ck compile --emit NAME`, `model.ir(NAME)`. A module
+remembers in `ck.after` the last pass that it has been through, so any stored stage can go the rest of the way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.passes import ModulePass
+from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
+from xdsl.transforms.dead_code_elimination import DeadCodeElimination
+
+from ck.passes.assign_layouts import AssignLayoutsPass
+from ck.passes.bufferize import BufferizePass
+from ck.passes.expand_math import ExpandMathPass
+from ck.passes.fuse_linear import FuseLinearPass
+from ck.passes.fuse_rows import FuseRowsPass
+from ck.passes.plan_memory import PlanMemoryPass
+from ck.passes.reroll_layers import RerollLayersPass
+from ck.passes.schedule_threads import ScheduleThreadsPass
+from ck.passes.select_kernels import SelectKernelsPass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Passes that lead to a form of the program with a name."""
+
+    name: str
+    passes: tuple[type[ModulePass], ...]
+
+
+STAGES = (
+    Stage("graph", ()),
+    Stage("fused", (CommonSubexpressionElimination, DeadCodeElimination, FuseLinearPass, FuseRowsPass)),
+    # Layouts first: a kernel is chosen by the layout of its weight.
+    Stage("kernels", (AssignLayoutsPass, SelectKernelsPass)),
+    Stage("buffers", (BufferizePass, ExpandMathPass)),
+    # Barriers depend on which buffers share bytes, and layers are rolled up with their barriers.
+    Stage("scheduled", (PlanMemoryPass, ScheduleThreadsPass, RerollLayersPass)),
+)
+
+ORDER = tuple(kind for stage in STAGES for kind in stage.passes)
+PASSES = tuple(kind for kind in ORDER if kind.name.startswith(("ck-", "rt-")))
+
+
+def run_pass(context: Context, module: ModuleOp, kind: type[ModulePass]) -> None:
+    """Apply one pass and note it in the module."""
+    kind().apply(context, module)
+    mark(module, kind.name)
+
+
+def mark(module: ModuleOp, name: str) -> None:
+    """Note that `module` has been through pass `name`."""
+    module.attributes["ck.after"] = StringAttr(name)
+
+
+def remaining(module: ModuleOp) -> tuple[type[ModulePass], ...]:
+    """The passes that `module` has still to go through; all of them when it carries no note."""
+    note = module.attributes.get("ck.after")
+    if not isinstance(note, StringAttr):
+        return ORDER
+    names = [kind.name for kind in ORDER]
+    return ORDER[names.index(note.data) + 1 :] if note.data in names else ORDER
+
+
+def run_stages(context: Context, module: ModuleOp) -> Iterator[str]:
+    """Run the whole pipeline on a fresh module, yielding each stage's name when `module` is in it."""
+    for stage in STAGES:
+        for kind in stage.passes:
+            run_pass(context, module, kind)
+        yield stage.name

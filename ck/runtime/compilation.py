@@ -1,0 +1,93 @@
+"""The road from a model file to a built program: graph, passes, C, shared object, each written down."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ck import __version__
+from ck.backend.c.build import build_object, compiler_identity
+from ck.backend.c.program import emit_program
+from ck.errors import UsageError
+from ck.frontend.graph import Plan, build_graph, weight_type
+from ck.frontend.model import ModelSource, open_model
+from ck.ir.dialects import context
+from ck.ir.rt.manifest import manifest_of
+from ck.passes.pipeline import run_stages
+from ck.runtime.library import HEADER, isa_path
+
+DEFAULT_CONTEXT = 4096
+
+
+def plan_of(source: ModelSource, options: tuple[int | None, str, str | None, int]) -> Plan:
+    """Capacities from the user's wishes and the model's limits."""
+    context_len, kv, _, chunk = options
+    trained = source.hp.context_length
+    length = min(trained, DEFAULT_CONTEXT) if context_len is None else context_len or trained
+    if length < 1:
+        raise UsageError(f"context: 1 position at least is required, found {length}")
+    return Plan(min(chunk, length), length, kv)
+
+
+def compile_into(
+    directory: Path,
+    path: Path,
+    options: tuple[int | None, str, str | None, int],
+    progress: Callable[[str], None],
+) -> str:
+    """Fill `directory` with the program of the model at `path`; returns the scheduled IR's text."""
+    started = time.perf_counter()
+    source = open_model(path)
+    plan, dtype = plan_of(source, options), options[2]
+    storage = {
+        name: weight_type(tensor.shape, dtype or tensor.storage.name)
+        for name, tensor in source.file.tensors.items()
+    }
+    built = build_graph(source.hp, source.architecture, storage, plan)
+    times: dict[str, float] = {}
+    text = ""
+    (directory / "ir").mkdir()
+    for number, stage in enumerate(run_stages(context(), built.module)):
+        progress(stage)
+        text = str(built.module) + "\n"
+        (directory / "ir" / f"{number:02}-{stage}.mlir").write_text(text)
+        times[stage] = time.perf_counter() - started
+    (directory / "build").mkdir()
+    program = directory / "build" / "program.c"
+    program.write_text(emit_program(built.module))
+    progress("cc")
+    build_object(program, program.with_suffix(".so"), HEADER.parent)
+    times["cc"] = time.perf_counter() - started
+    manifest = manifest_of(built.module)
+    (directory / "manifest.json").write_text(json.dumps(manifest.to_json()))
+    np.savez(directory / "constants.npz", **built.constants)
+    record = _record(source, plan, dtype, times)
+    (directory / "run.json").write_text(json.dumps(record, indent=1))
+    return text
+
+
+def _record(source: ModelSource, plan: Plan, dtype: str | None, times: dict[str, float]) -> dict[str, Any]:
+    return {
+        "ck": __version__,
+        "model": {
+            "file": "model.gguf",
+            "name": source.name,
+            "path": str(source.file.path.resolve()),
+            "header_sha256": source.file.header_digest(),
+            "architecture": source.hp.arch,
+        },
+        "options": {
+            "context_len": plan.context_len,
+            "chunk": plan.chunk,
+            "kv": plan.kv,
+            "dtype": dtype,
+            "window": source.hp.sliding_window,
+        },
+        "toolchain": compiler_identity(),
+        "machine": {"processor": platform.machine(), "isa_path": isa_path()},
+        "seconds": {name: round(seconds, 3) for name, seconds in times.items()},
+    }

@@ -1,0 +1,176 @@
+"""`ck.compile`: a model file becomes a program, from the cache when it was compiled before."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ck import __version__
+from ck.backend.c.build import compiler_identity
+from ck.errors import InternalError, UsageError
+from ck.frontend.gguf import GgufFile
+from ck.runtime import store
+from ck.runtime.executable import Executable
+from ck.runtime.library import HEADER, library, thread_count
+from ck.runtime.resolve import resolve_model
+from ck.runtime.weights import Weights
+
+if TYPE_CHECKING:
+    from ck.frontend.chat_template import ChatTemplate
+    from ck.frontend.tokenizer import Tokenizer
+
+DEFAULT_CONTEXT = 4096
+KV_TYPES = ("f16", "f32")
+
+
+class Model:
+    """A compiled model: text in and out, logits, and everything the compiler made on the way."""
+
+    def __init__(self, file: GgufFile, program: store.StoredProgram, threads: int | None) -> None:
+        self.file = file
+        self.program = program
+        n_threads = thread_count(threads)
+        started = time.perf_counter()
+        weights = Weights(file, program.manifest.weights, program.constants, n_threads)
+        options = program.record["options"]
+        self.exe = Executable(
+            program.shared_object,
+            program.manifest,
+            weights,
+            options["context_len"],
+            options["window"],
+            n_threads,
+        )
+        self.info: dict[str, Any] = {
+            **program.record,
+            "program": str(program.shared_object),
+            "directory": str(program.directory),
+            "pack_ms": round((time.perf_counter() - started) * 1e3, 1),
+            "weight_bytes": weights.n_bytes,
+            "kv_bytes": sum(slot.n_bytes for slot in program.manifest.caches),
+            "arena_bytes": program.manifest.arena_bytes,
+        }
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """Made on first use: a program runs without it."""
+        from ck.frontend.tokenizer import Tokenizer
+
+        return Tokenizer.from_gguf(self.file)
+
+    @cached_property
+    def chat_template(self) -> "ChatTemplate | None":
+        """The file's chat template; None for a base model."""
+        from ck.frontend.chat_template import ChatTemplate
+
+        return ChatTemplate.from_gguf(self.file)
+
+    def __call__(self, ids: Any) -> NDArray[np.float32]:
+        """Logits [T, V] of token ids [T], from an empty cache."""
+        self.exe.reset()
+        return self.exe.score(np.asarray(ids, np.int32))
+
+    def generate(self, prompt: str, max_tokens: int = 64, seed: int = -1, **sampling: Any) -> str:
+        """The model's answer to `prompt`, wrapped in its chat template when it has one.
+
+        `sampling` are `SamplingParams`' fields, with llama.cpp's defaults; temp=0 is argmax. A `seed` below 0 is
+        drawn.
+        """
+        from ck.runtime.chat import Conversation
+        from ck.runtime.generate import Session
+        from ck.runtime.sampling import Sampler, SamplingParams
+
+        sampler = Sampler(SamplingParams(seed=seed, **sampling))
+        talk = Conversation(Session(self.exe, self.tokenizer), self.chat_template, None)
+        return talk.answer(prompt, sampler, max_tokens)
+
+    def ir(self, stage: str) -> str:
+        """The IR's text at a stage of the pipeline. Raises UsageError for another name."""
+        try:
+            return self.program.ir(stage)
+        except KeyError as error:
+            raise UsageError(str(error.args[0])) from error
+
+    def source(self) -> str:
+        """The generated C."""
+        return self.program.source()
+
+    def explain(self) -> str:
+        """Each generated kernel and each call: members, why a neighbour stayed out, kernel, bytes, buffers."""
+        from ck.runtime.explain import explain
+
+        return explain(self.ir("kernels"), self.ir("buffers"), self.ir("scheduled"))
+
+
+def compile_model(
+    model: str | os.PathLike[str],
+    context_len: int | None = None,
+    kv: str = "f16",
+    dtype: str | None = None,
+    threads: int | None = None,
+    chunk: int = 512,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """Compile a GGUF file, a run directory or a known name, or load it from the cache.
+
+    context_len  positions of a sequence; None is the smaller of the model's and 4096, 0 the model's
+    kv           f16 or f32
+    dtype        None keeps the file's storage types; "f32" dequantises every weight
+    threads      default: CK_THREADS, else what affinity and quota allow
+    chunk        rows of a prefill step at most
+    force        compile even what is in the cache
+    progress     called with the name of each stage of a compilation
+
+    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError: each one line.
+    """
+    if kv not in KV_TYPES:
+        raise UsageError(f"kv: one of {', '.join(KV_TYPES)} is required, found {kv}")
+    if dtype not in (None, "f32"):
+        raise UsageError(f"dtype: f32 or None is required, found {dtype}")
+    if chunk < 1:
+        raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
+    path = resolve_model(os.fspath(model))
+    file = GgufFile(path)
+    features = library().ck_cpu_features()
+    options = (context_len, kv, dtype, chunk)
+    build = store.digest(__version__, _own_sources(), features, compiler_identity())
+    front_key = store.digest(file.header_digest(), options, build)
+    program = None if force else store.find(front_key)
+    if program is None:
+        program = _build(path, options, build, front_key, progress or (lambda _: None))
+    return Model(file, program, threads)
+
+
+def _own_sources() -> str:
+    """Changes whenever a file of ck does: a working copy never meets a program of an older self."""
+    root = Path(__file__).resolve().parent.parent
+    parts = sorted([*root.glob("*.py"), *root.glob("*/*.py"), *root.glob("*/*/*.py"), HEADER])
+    return store.digest(*(f"{path} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in parts))
+
+
+def _build(
+    path: Path,
+    options: tuple[int | None, str, str | None, int],
+    build: str,
+    front_key: str,
+    progress: Callable[[str], None],
+) -> store.StoredProgram:
+    # The compiler proper is imported here alone: a cached program never needs it.
+    from ck.runtime.compilation import compile_into
+
+    scratch = store.scratch()
+    try:
+        ir_text = compile_into(scratch, path, options, progress)
+        (scratch / "model.gguf").symlink_to(path.resolve())
+        return store.keep(scratch, store.digest(ir_text, build, path.resolve()), front_key)
+    except OSError as error:
+        raise InternalError(f"{scratch}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
