@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from ck.errors import UsageError
+
 
 def write_json(fields: Mapping[str, Any]) -> None:
     """One JSON object on stdout, `schema_version` first."""
@@ -34,14 +36,23 @@ def write_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def write_result(data: str | bytes, path: str | None) -> None:
-    """`data` to the file at `path`, whole or not at all, or to stdout when there is none."""
+    """`data` to the file at `path`, whole or not at all, or to stdout when there is none.
+
+    Raises UsageError when there can be no file at `path`.
+    """
     if path is None or path == "-":
         click.echo(data, nl=isinstance(data, str) and not data.endswith("\n"))
         return
-    target = Path(path)
+    try:
+        _replace_file(Path(path), data.encode() if isinstance(data, str) else data)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UsageError(f"{path}: must be a file that can be written, {error.strerror}") from error
+
+
+def _replace_file(target: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as scratch:
         try:
-            scratch.write(data.encode() if isinstance(data, str) else data)
+            scratch.write(data)
             scratch.flush()
             os.fsync(scratch.fileno())
             # A temporary file is private; a result is the user's like any other.

