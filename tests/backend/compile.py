@@ -1,0 +1,59 @@
+"""Parse IR, compile its C and load it: what tests of the backends share."""
+
+import ctypes
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+from xdsl.context import Context
+from xdsl.dialects import arith, builtin, func, math, memref, scf, vector
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+
+from ck.passes.expand_math import ExpandMathPass
+
+FLAGS = {"native": "-march=native", "avx2": "-mavx2", "plain": ""}
+_EXACT = (
+    "-O3 -std=c11 -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror -shared -fPIC"
+)
+
+
+def context() -> Context:
+    """A context with the dialects of generated functions."""
+    ctx = Context()
+    for dialect in (
+        *(builtin.Builtin, func.Func, scf.Scf, memref.MemRef),
+        *(arith.Arith, math.Math, vector.Vector),
+    ):
+        ctx.load_dialect(dialect)
+    return ctx
+
+
+def parse(text: str) -> ModuleOp:
+    """A verified module."""
+    module = Parser(context(), text).parse_module()
+    module.verify()
+    return module
+
+
+def expand(module: ModuleOp) -> ModuleOp:
+    """The module after ck-expand-math, verified."""
+    ExpandMathPass().apply(context(), module)
+    module.verify()
+    return module
+
+
+def compile_c(text: str, folder: Path, machine: str = "native") -> ctypes.CDLL:
+    """`text` as a shared library for one of `FLAGS`, without a warning; skips where this machine cannot run
+    it."""
+    if machine != "native" and platform.machine() != "x86_64":
+        pytest.skip(f"{machine} is an x86-64 machine")
+    if machine == "avx2" and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this machine has no AVX2")
+    source, target = folder / "kernels.c", folder / "kernels.so"
+    source.write_text(text)
+    command = ["cc", *_EXACT.split(), *FLAGS[machine].split(), str(source), "-o", str(target), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(target))

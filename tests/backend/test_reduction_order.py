@@ -1,0 +1,136 @@
+"""The order of a reduction is written in the IR: C for three machines, LLVM and numpy give equal bits.
+
+Sum, softmax, RMSNorm and exp go from one IR to C, compiled by the system's compiler for this machine, for
+AVX2 and for plain x86-64; to LLVM IR, compiled by llvmlite; and to the numpy interpreter.
+"""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xdsl.dialects.func import FuncOp
+
+from ck.backend.c.text import emit_module
+from ck.ir.rt.evaluate_loops import run_function
+from tests.backend.compile import FLAGS, compile_c, expand, parse
+from tests.backend.llvm_text import Jit, llvm_text
+from tests.backend.row_kernels import COLUMNS, KERNELS, ROWS
+
+BEGIN, END = 1, ROWS - 1
+
+
+@cache
+def module():
+    return expand(parse("\n".join(make(columns) for make in KERNELS.values() for columns in COLUMNS)))
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """`library(machine)`: the C of all kernels, compiled for one machine."""
+
+    @cache
+    def build(machine: str) -> ctypes.CDLL:
+        folder: Path = tmp_path_factory.mktemp("kernels")
+        return compile_c(emit_module(module()), folder, machine)
+
+    return build
+
+
+@cache
+def jit() -> Jit:
+    return Jit(llvm_text(module()))
+
+
+def inputs(columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of several magnitudes, one with a NaN, one with infinities; and a weight."""
+    rng = np.random.default_rng(columns)
+    x = rng.standard_normal((ROWS, columns), dtype=np.float32)
+    x[2] *= np.float32(30)
+    x[3] *= np.float32(1e-30)
+    x[4] += np.float32(1000)
+    x[5, columns // 2] = np.nan
+    x[6, 0], x[6, -1] = -np.inf, -np.inf
+    return x, rng.standard_normal(columns, dtype=np.float32)
+
+
+def buffers(kernel: str, columns: int) -> list[np.ndarray]:
+    x, w = inputs(columns)
+    y = np.full_like(x, -7)
+    return [x, w, y] if kernel == "rms_norm" else [x, y]
+
+
+@cache
+def by_numpy(kernel: str, columns: int) -> np.ndarray:
+    function = next(
+        op
+        for op in module().body.block.ops
+        if isinstance(op, FuncOp) and op.sym_name.data == f"{kernel}_{columns}"
+    )
+    arrays = buffers(kernel, columns)
+    run_function(function, [*arrays, BEGIN, END])
+    return arrays[-1]
+
+
+def assert_bits(got: np.ndarray, expected: np.ndarray) -> None:
+    """Equal bits; any NaN equals any NaN."""
+    nan = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(got), nan)
+    np.testing.assert_array_equal(got.view(np.uint32)[~nan], expected.view(np.uint32)[~nan])
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("machine", FLAGS)
+def test_c_equals_numpy(machine: str, kernel: str, columns: int, library) -> None:
+    arrays = buffers(kernel, columns)
+    function = getattr(library(machine), f"{kernel}_{columns}")
+    function(*(ctypes.c_void_p(a.ctypes.data) for a in arrays), ctypes.c_int64(BEGIN), ctypes.c_int64(END))
+    assert_bits(arrays[-1], by_numpy(kernel, columns))
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_llvm_equals_numpy(kernel: str, columns: int) -> None:
+    arrays = buffers(kernel, columns)
+    jit().call(f"{kernel}_{columns}", arrays, BEGIN, END)
+    assert_bits(arrays[-1], by_numpy(kernel, columns))
+
+
+def reference(kernel: str, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    if kernel == "sum_rows":
+        return np.broadcast_to(x.sum(-1, keepdims=True), x.shape)
+    if kernel == "exp_rows":
+        return np.exp(x)
+    if kernel == "rms_norm":
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + float(np.float32(1e-5))) * w
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def roundings(kernel: str, x: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """An error bound in units of 2^-23: a few roundings of the result, and those that the kernel
+    magnifies."""
+    if kernel == "sum_rows":
+        return 8 * np.abs(x).sum(-1, keepdims=True)
+    if kernel == "softmax":
+        return (16 + x.max(-1, keepdims=True) - x) * expected
+    return 16 * np.abs(expected)
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_kernel_computes_what_it_says(kernel: str, columns: int) -> None:
+    x, w = inputs(columns)
+    got = by_numpy(kernel, columns)
+    with np.errstate(all="ignore"):
+        expected = reference(kernel, x.astype(np.float64), w.astype(np.float64))
+    rows = [1, 2, 3, 4, 7]  # the finite ones
+    bound = 2.0**-23 * roundings(kernel, x[rows].astype(np.float64), expected[rows]) + 2.0**-126
+    if kernel == "exp_rows":
+        bound = np.where(expected[rows] > np.finfo(np.float32).max, np.inf, bound)
+        got = np.where(np.isinf(got), np.finfo(np.float32).max, got)
+    assert (np.abs(got[rows] - expected[rows]) <= bound).all()
+    assert np.isnan(got[5]).any()
+    assert (got[[0, ROWS - 1]] == -7).all(), "rows outside [begin, end) were written"
