@@ -176,6 +176,54 @@ static void check_many_rows(const ck_type* type) {
     problem_free(&p);
 }
 
+// Columns enough for several segments and fewer rows a pass, down to less than a tile.
+static void check_wide(const ck_type* type) {
+    static const int64_t shapes[][3] = {{3, 18, 8192}, {67, 2, 8192}, {7, 2, 65536}, {1, 33, 1280}};
+    for (int i = 0; i < 4; i++) {
+        problem p = problem_of(type, shapes[i][0], shapes[i][1], shapes[i][2]);
+        check_mode(&p, (mode)(i % MODES));
+        problem_free(&p);
+    }
+}
+
+// Weights of one byte over and over, activations all 127, -127 or in turn: the largest sums there are.
+static void check_extremes(const ck_type* type) {
+    static const uint8_t bytes[] = {0x00, 0x7f, 0x80, 0xff};
+    for (int i = 0; i < 12; i++) {
+        problem p = problem_of(type, 9, 17, 2 * type->columns);
+        const int64_t n_bytes = ck_file_matrix_bytes(type, 17, p.n_in);
+        memset(p.rows[0].p, bytes[i % 4], (size_t)n_bytes);
+        for (int64_t b = 0; b < n_bytes; b += type->file_bytes)
+            type->tame((uint8_t*)p.rows[0].p + b);
+        type->pack(p.packed[0].p, p.rows[0].p, 17, p.n_in, 0, 1);
+        const ck_buffer x = ck_buffer_of(9 * p.n_in * 4, 0);
+        for (int64_t k = 0; k < 9 * p.n_in; k++)
+            ((float*)x.p)[k] = i < 4 ? 1.0f : i < 8 ? -1.0f : k % 2 ? 1.0f : -1.0f;
+        ck_quantize_rows(p.x.p, x.p, 9, p.n_in, 0, 1);
+        ck_buffer_free(x);
+        check_mode(&p, LINEAR);
+        problem_free(&p);
+    }
+}
+
+// A row of x with a NaN gives a row of NaN, and leaves the other rows alone.
+static void check_nan(const ck_type* type) {
+    problem p = problem_of(type, 3, 17, type->columns);
+    float* d = (float*)(void*)((char*)p.x.p + CK_Q8_ROW_BYTES(p.n_in) + p.n_in);
+    *d = NAN;
+    for (int i = 0; i < N_KERNELS; i++) {
+        if (strcmp(kernels[i].type, type->name) != 0 || !(ck_cpu_detect() & kernels[i].isa))
+            continue;
+        const ck_buffer y = run(&kernels[i], &p, LINEAR, 1, false);
+        int64_t wrong = 0;
+        for (int64_t j = 0; j < 3 * 17; j++)
+            wrong += (isnan(((const float*)y.p)[j]) != 0) != (j / 17 == 1);
+        CK_CHECK(wrong == 0, "%s: %d values are wrongly NaN or not NaN", kernels[i].name, (int)wrong);
+        ck_buffer_free(y);
+    }
+    problem_free(&p);
+}
+
 int main(void) {
     for (int i = 0; i < N_KERNELS; i++)
         if (!(ck_cpu_detect() & kernels[i].isa))
@@ -183,6 +231,9 @@ int main(void) {
     for (int i = 0; i < CK_TYPES; i++) {
         check_shapes(&ck_types[i]);
         check_many_rows(&ck_types[i]);
+        check_wide(&ck_types[i]);
+        check_extremes(&ck_types[i]);
+        check_nan(&ck_types[i]);
     }
     return ck_finish();
 }
