@@ -1,0 +1,143 @@
+"""`ck-opt`: passes by hand. Reads IR of any stage, runs passes, prints IR or C.
+
+    ck-opt in.mlir -p ck-fuse-linear,ck-fuse-rows       the passes' names are those of `ck/passes/pipeline.py`
+    ck-opt in.mlir -t c                                 what is left of the pipeline, then C
+
+The options are those of xDSL's driver, and --print-after PASS. Results go to stdout; what --print-after,
+--print-between-passes and --time-passes say goes to stderr. Exit codes: 2 usage, 3 malformed IR or IR that a
+pass declines, 70 a defect.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from traceback import print_exc
+from typing import IO
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass, PassPipeline
+from xdsl.transforms.canonicalize import CanonicalizePass
+from xdsl.utils.exceptions import DiagnosticException, ParseError
+from xdsl.utils.target import Target
+from xdsl.xdsl_opt_main import xDSLOptMain
+
+from ck.backend.c.program import emit_program
+from ck.backend.c.text import emit_module
+from ck.errors import CkError, InternalError
+from ck.ir.dialects import register
+from ck.passes.pipeline import ORDER, mark, remaining, run_pass
+
+
+class CTarget(Target):
+    """C text. A program goes through the passes it has not seen yet; other modules are taken as they are."""
+
+    name = "c"
+
+    def emit(self, ctx: Context, module: ModuleOp, output: IO[str]) -> None:
+        functions = (op for op in module.ops if isinstance(op, func.FuncOp))
+        if not any("ck.entry" in function.attributes for function in functions):
+            output.write(emit_module(module))
+            return
+        for kind in remaining(module):
+            run_pass(ctx, module, kind)
+            module.verify()
+        output.write(emit_program(module))
+
+
+class CkOpt(xDSLOptMain):
+    """xDSL's driver with ck's dialects, passes and targets."""
+
+    def register_all_dialects(self) -> None:
+        register(self.ctx)
+
+    def register_all_passes(self) -> None:
+        for kind in (*ORDER, CanonicalizePass):
+            self.register_pass(kind.name, lambda kind=kind: kind)
+
+    def register_all_targets(self) -> None:
+        from xdsl.targets.mlir import MLIRTarget
+
+        self.available_targets["mlir"] = lambda: MLIRTarget
+        self.available_targets["c"] = lambda: CTarget
+
+    def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
+        super().register_all_arguments(arg_parser)
+        arg_parser.prog = "ck-opt"
+        arg_parser.add_argument(
+            "--print-after",
+            metavar="PASS",
+            action="append",
+            default=[],
+            help="print the IR after PASS to stderr",
+        )
+
+    def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
+        if self.args.frontend is None:
+            self.args.frontend = "mlir"
+        return super().prepare_input()
+
+    def setup_pipeline(self) -> None:
+        known = {kind.name for kind in (*ORDER, CanonicalizePass)}
+        for name in self.args.print_after:
+            if name not in known:
+                raise _Usage(f"--print-after: takes one of {', '.join(sorted(known))}, got {name}")
+        try:
+            self.pipeline = PassPipeline.parse_spec(self.available_passes, self.args.passes, self._report)
+        except Exception as error:
+            raise _Usage(f"--passes: {error}") from error
+        self._started = time.perf_counter()
+        self._n_ops = 0
+
+    def _report(self, done: ModulePass | None, module: ModuleOp, to_come: ModulePass | None) -> None:
+        """Called before the first pass, between passes and after the last."""
+        wall_ms = (time.perf_counter() - self._started) * 1e3
+        n_before, self._n_ops = self._n_ops, sum(1 for _ in module.walk())
+        if not self.args.disable_verify:
+            module.verify()
+        if done is not None:
+            # Stages remember how far they have come; other modules stay as they are.
+            if "ck.after" in module.attributes:
+                mark(module, done.name)
+            line = f"// after {done.name}: {wall_ms:.1f} ms, {n_before} -> {self._n_ops} ops"
+            between = self.args.print_between_passes and to_come is not None
+            if between or done.name in self.args.print_after:
+                print(f"{line}\n{module}", file=sys.stderr)
+            elif self.args.time_passes:
+                print(line, file=sys.stderr)
+        self._started = time.perf_counter()
+
+
+class _Usage(CkError):
+    exit_code = 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Errors go to stderr, one line each."""
+    name = "ck-opt"
+    try:
+        tool = CkOpt("ck's passes by hand", list(arguments))
+        name = tool.get_input_name()
+        if tool.args.input_file and not Path(tool.args.input_file).is_file():
+            raise _Usage(f"{name}: no such file")
+        tool.run()
+        return 0
+    except CkError as error:
+        print(f"ck-opt: {error}", file=sys.stderr)
+        return error.exit_code
+    except ParseError as error:
+        print(f"ck-opt: {error}", file=sys.stderr)
+    except DiagnosticException as error:
+        print(f"ck-opt: {name}: {error}", file=sys.stderr)
+    except InternalError:
+        print_exc()
+        return InternalError.exit_code
+    return 3
+
+
+def main() -> None:
+    """The command `ck-opt`."""
+    sys.exit(run(sys.argv[1:]))
