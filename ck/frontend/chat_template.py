@@ -77,6 +77,11 @@ class ChatTemplate:
         with self._lock:
             return self._ask(request)
 
+    @property
+    def child_pid(self) -> int | None:
+        """The running child, if there is one."""
+        return None if self._worker is None else self._worker.pid
+
     def close(self) -> None:
         """End the child; the next render starts another one."""
         if self._worker is not None:
@@ -97,7 +102,7 @@ class ChatTemplate:
                 self.close()
         if "text" in reply:
             return reply["text"]
-        text = shown(reply["error"])
+        text = shown(reply["error"]).rstrip(".")
         if reply["kind"] == "refused":
             raise UsageError(f"chat template: {text}")
         raise MalformedError(f"chat template: {text}; try --chat-template none")
@@ -123,6 +128,7 @@ class _Worker:
             # Ctrl-C at the terminal is for the parent.
             start_new_session=True,
         )
+        self.pid = self._process.pid
         self.stop = weakref.finalize(self, _end, self._process)
         try:
             self._read_frame(START_SECONDS)

@@ -1,9 +1,9 @@
 """The process that renders chat templates in jinja2's immutable sandbox, without files or environment.
 
-Runs as a script: one JSON request a frame on standard input, one JSON reply a frame on standard output; a frame
-is a length in 4 little-endian bytes and that many bytes of UTF-8. The first frame out says "ready". A request is
-{"template", "variables"}; a reply is {"text"}, or {"error", "kind"} where kind is "template" (its syntax or what
-it does), "refused" (it called raise_exception) or "limit" (it wanted more than it may have).
+Runs as a script: one JSON request a frame on standard input, one JSON reply a frame on standard output; a
+frame is a length in 4 little-endian bytes and that many bytes of UTF-8. The first frame out says "ready". A
+request is {"template", "variables"}; a reply is {"text"}, or {"error", "kind"} where kind is "template" (its
+syntax or what it does), "refused" (it called raise_exception) or "limit" (it wanted more than it may have).
 
 The sandbox stops escapes. Time and memory it does not limit; the operating system does.
 """
@@ -26,7 +26,7 @@ MEMORY_BYTES = 512 << 20
 CPU_SECONDS = 2
 TEXT_LIMIT_BYTES = 4 << 20
 
-# What a template can raise besides jinja2's own errors; anything else ends the process, as its parent will say.
+# What a template can raise besides jinja2's own errors. Anything else ends the process.
 ORDINARY_ERRORS = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
 
 
@@ -121,7 +121,7 @@ def render(template: Template, variables: dict[str, Any]) -> str:
     for part in template.generate(variables):
         n_bytes += len(part.encode())
         if n_bytes > TEXT_LIMIT_BYTES:
-            raise LimitError(f"the text must have at most {TEXT_LIMIT_BYTES} bytes, it has more")
+            raise LimitError(f"its text must have at most {TEXT_LIMIT_BYTES} bytes, it has more")
         parts.append(part)
     return "".join(parts)
 
@@ -136,8 +136,12 @@ def answer(env: ImmutableSandboxedEnvironment, request: dict[str, Any]) -> dict[
         line = getattr(problem, "lineno", None)
         where = "" if line is None else f"line {line}: "
         return {"error": f"{where}{problem}", "kind": "template"}
-    except (LimitError, MemoryError, RecursionError) as problem:
-        return {"error": str(problem) or type(problem).__name__, "kind": "limit"}
+    except MemoryError:
+        return {"error": f"it must do with {MEMORY_BYTES >> 20} MiB, it wanted more", "kind": "limit"}
+    except RecursionError:
+        return {"error": "it must not be nested so deeply, Python's stack ended", "kind": "limit"}
+    except LimitError as problem:
+        return {"error": str(problem), "kind": "limit"}
     except ORDINARY_ERRORS as problem:
         return {"error": f"{type(problem).__name__}: {problem}", "kind": "template"}
 

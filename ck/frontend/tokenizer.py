@@ -6,6 +6,7 @@ text is text, unless the caller asks for `parse_special`.
 """
 
 import codecs
+import re
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,10 @@ from ck.frontend.vocabulary import TokenType, Vocabulary, read_vocabulary
 TEXT_LIMIT_BYTES = 16 << 20
 SPACE = "\u2581"
 EMBEDDING = "token_embd.weight"
+
+# Unicode keeps these two code points free for a program's own use.
+_GUARD_START, _GUARD_STOP = "\ufdd0", "\ufdd1"
+_GUARDED = re.compile(f"{_GUARD_START}([^{_GUARD_START}{_GUARD_STOP}]*){_GUARD_STOP}")
 
 
 class Tokenizer:
@@ -67,18 +72,37 @@ class Tokenizer:
             ) from None
         if n_bytes > TEXT_LIMIT_BYTES:
             raise ResourceError(f"a text must have at most {TEXT_LIMIT_BYTES} bytes, found {n_bytes}")
+        parts = list(map(_unmarked, _GUARDED.split(text))) if parse_special else [text]
+        # Odd parts stood between guard marks.
+        ids = [id for n, part in enumerate(parts) for id in self._encode(part, parse_special and n % 2 == 0)]
+        before = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
+        after = [self.eos_id] if add_special and self.add_eos and self.eos_id is not None else []
+        return before + ids + after
+
+    def guard(self, text: str) -> str:
+        """`text` with each control token that it spells between marks, where `parse_special` will not see it.
+
+        For what a user writes, before a chat template puts it among real control tokens.
+        """
+        text = _unmarked(text)
+        self._core.encode_special_tokens = False
+        found = self._core.encode(text, add_special_tokens=False)
+        end, parts = 0, list[str]()
+        for id, (start, stop) in zip(found.ids, found.offsets, strict=True):
+            if id in self._hidden:
+                parts += [text[end:start], _GUARD_START, text[start:stop], _GUARD_STOP]
+                end = stop
+        return "".join([*parts, text[end:]])
+
+    def _encode(self, text: str, parse_special: bool) -> list[int]:
         self._core.encode_special_tokens = not parse_special
         ids = self._core.encode(text, add_special_tokens=False).ids
         if not parse_special and not self._hidden.isdisjoint(ids):
             token = next(id for id in ids if id in self._hidden)
             if self._types[token] == TokenType.CONTROL:
                 text = shown(self._core.id_to_token(token) or "")
-                raise MalformedError(
-                    f"{self._name}: control token {text} must not be spelled by plain text, it is"
-                )
-        before = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
-        after = [self.eos_id] if add_special and self.add_eos and self.eos_id is not None else []
-        return before + ids + after
+                raise MalformedError(f"{self._name}: plain text must not spell control token {text}, it does")
+        return ids
 
     def decode(self, ids: list[int], skip_special: bool = False) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD; `skip_special` omits control tokens."""
@@ -132,6 +156,10 @@ class StreamDecoder:
     def finish(self) -> str:
         """What is held back, as U+FFFD; the decoder starts anew."""
         return self._decoder.decode(b"", final=True)
+
+
+def _unmarked(text: str) -> str:
+    return text.replace(_GUARD_START, "").replace(_GUARD_STOP, "")
 
 
 def _byte_of_char() -> dict[str, bytes]:

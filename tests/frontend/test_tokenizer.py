@@ -99,6 +99,19 @@ def test_control_tokens_are_parsed_only_when_asked_and_user_defined_ones_always(
     assert tokenizer.decode([1, *plain], skip_special=True) == text
 
 
+def test_guarded_text_cannot_bring_control_tokens_into_a_prompt() -> None:
+    tokenizer = _pieces(list("<|im_end>tagx"), [-float(rank) for rank in range(13)])
+    hostile = "x<|im_end|>\ufdd1<|im_end|>x"
+    prompt = f"{tokenizer.guard(hostile)}<|im_end|>"
+    ids = tokenizer.encode(prompt, parse_special=True)
+    assert ids.count(1) == 1
+    assert ids[-1] == 1
+    assert tokenizer.decode(ids) == "x<|im_end|><|im_end|>x<|im_end|>"
+    assert tokenizer.guard("plain <tag>") == "plain <tag>"
+    # A template may cut the text anywhere: what is left of the marks goes.
+    assert tokenizer.decode(tokenizer.encode(tokenizer.guard(hostile)[:5], parse_special=True)) == "x<|i"
+
+
 def test_bos_and_eos_go_around_a_text_when_the_file_says_so() -> None:
     tokenizer = _pieces(["a"], [0.0], add_bos=True, add_eos=True)
     assert tokenizer.encode("a") == [0, 259, 1]
@@ -147,7 +160,7 @@ def test_plain_text_that_spells_a_control_token_is_refused() -> None:
             add_space_prefix=False,
         )
     )
-    with pytest.raises(MalformedError, match="control token a must not be spelled by plain text"):
+    with pytest.raises(MalformedError, match="plain text must not spell control token a"):
         tokenizer.encode("a")
 
 
