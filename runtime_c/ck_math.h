@@ -53,8 +53,7 @@ static inline float ck_silu(float x) {
     return x / (1.0f + ck_exp(-x));
 }
 
-// x / (1 + e^(-2u)), u = sqrt(2 / pi) * (x + 0.044715 x^3): the tanh form of GELU. The reciprocal is taken
-// first.
+// x * (1 / (1 + e^(-2u))), u = sqrt(2 / pi) * (x + 0.044715 x^3): the tanh form of GELU.
 static inline float ck_gelu_tanh(float x) {
     float u = 0.7978845608f * (x + 0.044715f * (x * x * x));
     return x * (1.0f / (1.0f + ck_exp(-2.0f * u)));

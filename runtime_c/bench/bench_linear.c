@@ -1,6 +1,5 @@
-// linear of quantised weights. One row: GB/s of packed weights over 128 MiB of matrices, a barrier after
-// each, as in a model's decode step. 512 rows: GOP/s. Both on one thread and on two; the best of several
-// runs.
+// linear of quantised weights on one thread and on two, the best of several runs. One row: GB/s of packed
+// weights over 128 MiB of matrices, a barrier after each, as in a decode step. 512 rows: GOP/s.
 #include "../kernels/linear/linear.h"
 
 #include "../blocks.h"

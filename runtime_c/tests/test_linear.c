@@ -158,8 +158,7 @@ static void check_shapes(const ck_type* type) {
     for (int r = 0; r < 7; r++)
         for (int o = 0; o < 7; o++)
             for (int b = 0; b < 5; b++) {
-                // All corners of the cube would take minutes under the sanitizers: the large ones meet in a
-                // few.
+                // All corners of the cube would take minutes under the sanitizers: a few of the large.
                 if (b == 4 && r > 4 && o > 4 && r + o != 11)
                     continue;
                 problem p = problem_of(type, rows[r], outs[o], blocks[b] * type->columns);

@@ -5,8 +5,7 @@
 
 #include "tiles.h"
 
-// u0..u7: the groups' vectors; d, m, s as in ck_wide. Named, because gcc keeps long arrays of vectors in
-// memory.
+// u0..u7: the groups' vectors; d, m, s as in ck_wide. Named: gcc keeps long arrays of vectors in memory.
 typedef struct {
     __m512i u0, u1, u2, u3, u4, u5, u6, u7;
     __m512 d, m, s;

@@ -26,8 +26,7 @@ static inline __attribute__((always_inline)) void ck_linear_store_n(const ck_lin
     memcpy(a->y + at, out, n * sizeof *out);
 }
 
-// dot [16]: the panel's dots (gate, for glu); up [16]: of w_up, read for glu only. Writes no column past
-// n_out.
+// dot [16]: the panel's dots (gate, for glu); up [16]: of w_up, for glu only. Writes no column past n_out.
 static inline void ck_linear_store(const ck_linear_args* a, int64_t t, int64_t panel, const float* dot,
                                    const float* up) {
     const int64_t first = panel * CK_PANEL, left = a->n_out - first;

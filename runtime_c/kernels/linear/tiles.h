@@ -2,8 +2,8 @@
 //
 // Many rows: up to 128 rows of x at a time go over the panels in pairs (gate and up, for glu). 32 blocks of
 // a pair are widened once into ck_wide, bytes and f32 scales, and then multiplied with all those rows, in
-// tiles of a few rows. One row: four panels, far apart in memory, are read at the same time, which a memory
-// likes.
+// tiles of a few rows. One row: four panels, far apart in memory, are read at the same time: four streams get
+// more of the bandwidth than one.
 #pragma once
 
 #include <stdbool.h>
@@ -14,8 +14,7 @@
 #include "rows.h"
 #include "store.h"
 
-// A panel's block of 32 columns, widened. d is the factor of isum; the meaning of m and s depends on the
-// kind.
+// A panel's block of 32 columns, widened. d is the factor of isum; m and s depend on the kind.
 typedef struct {
     uint8_t u[8][64];
     float d[16], m[16], s[16];

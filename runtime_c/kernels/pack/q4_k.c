@@ -18,8 +18,7 @@ static inline void pack_block(ck_r16_q4_k* dst, int row, const ck_q4_k* src) {
     dst->d[row] = src->d;
     dst->dmin[row] = src->dmin;
     pack_scales(dst, row, src->scales);
-    // The file pairs a column of sub-block 2i with one of 2i + 1; r16 pairs groups v and v + 4 of one
-    // sub-block.
+    // The file pairs a column of sub-block 2i with one of 2i + 1; r16, groups v and v + 4 of one sub-block.
     for (int i = 0; i < 4; i++)
         for (int v = 0; v < 4; v++) {
             const uint8_t* q = src->q + 32 * i + 4 * v;

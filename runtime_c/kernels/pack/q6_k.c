@@ -5,8 +5,7 @@
 #define CK_PACKED_BLOCK ck_r16_q6_k
 #define CK_BLOCK_COLUMNS 256
 
-// 32 columns: their low nibbles lie in nibble `k >> 1` of ql [32], their upper bits in bits 2k, 2k + 1 of
-// qh [32].
+// 32 columns: low bits in nibble `k >> 1` of ql [32], upper bits in bits 2k and 2k + 1 of qh [32].
 static inline void pack_sub(ck_r16_q6_k_sub* dst, int row, int k, const uint8_t* ql, const uint8_t* qh) {
     const int shift = (k >> 1) * 4;
     for (int v = 0; v < 4; v++) {

@@ -1,5 +1,4 @@
-// quantize: rows of activations to int8 with an f32 scale for each block of 32, and sums for types with
-// offsets.
+// quantize: rows of activations to int8, an f32 scale for each block of 32, and the sums that offsets need.
 //
 //   d[b]   = max_i |x[i]| / 127                        i in block b
 //   q[i]   = rint(x[i] * (1 / d[b])), ties to even     in -127..127; 0 when d[b] is 0 or subnormal

@@ -10,8 +10,7 @@ typedef struct {
     float d, inverse;  // inverse: 0 where q must be 0
 } ck_quantize_scale;
 
-// largest: the largest bits of |x|, compared as integers: then NaN is above infinity and that above all
-// others.
+// largest: the largest bits of |x|, as integers: so compared, NaN is above infinity, and that above the rest.
 static inline ck_quantize_scale ck_quantize_scale_of(uint32_t largest) {
     const float d = ck_bits_float(largest) / 127.0f;
     if (largest >= 0x7f800000u)
