@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ck.frontend.chat_template import ChatTemplate
     from ck.frontend.tokenizer import Tokenizer
 
-DEFAULT_CONTEXT = 4096
 KV_TYPES = ("f16", "f32")
 
 
@@ -69,7 +68,19 @@ class Model:
         """The file's chat template; None for a base model."""
         from ck.frontend.chat_template import ChatTemplate
 
-        return ChatTemplate.from_gguf(self.file)
+        metadata = self.file.metadata
+        if "tokenizer.chat_template" not in metadata:
+            return None
+        return ChatTemplate(
+            metadata.text("tokenizer.chat_template"), self._special("bos"), self._special("eos")
+        )
+
+    def _special(self, name: str) -> str:
+        """The text of a special token; empty where the file names none."""
+        key = f"tokenizer.ggml.{name}_token_id"
+        if key not in self.file.metadata:
+            return ""
+        return self.tokenizer.piece(self.file.metadata.integer(key)).decode(errors="replace")
 
     def __call__(self, ids: Any) -> NDArray[np.float32]:
         """Logits [T, V] of token ids [T], from an empty cache."""
@@ -88,7 +99,7 @@ class Model:
 
         sampler = Sampler(SamplingParams(seed=seed, **sampling))
         talk = Conversation(Session(self.exe, self.tokenizer), self.chat_template, None)
-        return talk.answer(prompt, sampler, max_tokens)
+        return "".join(piece.text for piece in talk.reply(prompt, sampler, max_tokens))
 
     def ir(self, stage: str) -> str:
         """The IR's text at a stage of the pipeline. Raises UsageError for another name."""
