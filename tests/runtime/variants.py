@@ -30,7 +30,7 @@ def rows(path: str, way: str) -> Iterator[np.ndarray]:
     """The logits [V] at every position of the text, fed as `way` says."""
     threads, feed, length = way.split(":")
     chunk = int(feed.removeprefix("chunk-")) if feed.startswith("chunk-") else 512
-    exe = ck.compile(path, context_len=1024, threads=int(threads), chunk=chunk).exe
+    exe = ck.compile(path, context_len=2048, threads=int(threads), chunk=chunk).exe
     ids = text(int(length), exe.n_vocab)
     if feed == "decode":
         yield from (exe.decode(int(token)).copy() for token in ids)
