@@ -9,6 +9,9 @@ from ck.cli.options import json_option
 # Directories of the cache by name, and what deleting them costs.
 KINDS = {"models": "are fetched again when named", "programs": "are compiled again, in seconds"}
 
+# Small directories that only say where other entries are.
+INDICES = {"front"}
+
 
 @click.group()
 def command() -> None:
@@ -23,7 +26,8 @@ def list_cache(as_json: bool) -> None:
     from ck.runtime.paths import cache_root
 
     root = cache_root()
-    rows = [(kind, entry.name, tree_bytes(entry)) for kind in KINDS for entry in entries(root / kind)]
+    kept = [(kind, entry) for kind in KINDS for entry in entries(root / kind) if entry.name not in INDICES]
+    rows = [(kind, entry.name, tree_bytes(entry)) for kind, entry in kept]
     if as_json:
         found = [{"kind": kind, "name": name, "n_bytes": size} for kind, name, size in rows]
         write_json({"root": str(root), "entries": found, "n_bytes": sum(size for _, _, size in rows)})

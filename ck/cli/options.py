@@ -74,13 +74,17 @@ def find_model(argument: str) -> "Path":
         return resolve_model(argument, progress)
 
 
-def compile_model(argument: str, options: ProgramOptions) -> "Model":
-    """The compiled model that `argument` means."""
+def compile_model(argument: str, options: ProgramOptions, force: bool = False) -> "Model":
+    """The compiled model that `argument` means, from the cache unless `force`."""
     import ck
-    from ck.cli.progress import status
+    from ck.cli.progress import Status
 
     path = find_model(argument)
-    with status(f"loading {path.name}"):
+
+    def show(stage: str) -> None:
+        status.show(f"compiling {path.name}: {stage}")
+
+    with Status(f"loading {path.name}") as status:
         return ck.compile(
             path,
             context_len=options.ctx_size,
@@ -88,4 +92,6 @@ def compile_model(argument: str, options: ProgramOptions) -> "Model":
             dtype=options.dtype,
             threads=options.threads,
             chunk=options.chunk,
+            force=force,
+            progress=show,
         )

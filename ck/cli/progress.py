@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Self
 
 # Without a terminal, one line at most so often.
 QUIET_S = 10.0
@@ -37,14 +38,22 @@ def _plain_transfer(label: str) -> Callable[[int, int], None]:
     return show
 
 
-@contextmanager
-def status(text: str) -> Generator[None]:
-    """`text` on a terminal's stderr while the block runs; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    print(f"{text} ...", end="", file=sys.stderr, flush=True)
-    try:
-        yield
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+class Status:
+    """A line on a terminal's stderr that says what is being done and goes with the block; else nothing."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._shown = sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        """Say `text` from now on."""
+        if self._shown:
+            print(f"\r\x1b[K{text} ...", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        self.show(self._text)
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -31,6 +31,7 @@ class RunOptions:
     as_json: bool
     show_token_ids: bool
     generate_only: bool
+    force_compile: bool
 
 
 @click.command()
@@ -45,6 +46,7 @@ class RunOptions:
 @json_option
 @click.option("--show-token-ids", is_flag=True, help="Print the ids of prompt and answer on stderr.")
 @click.option("--generate-only", is_flag=True, help="Compile, then leave.")
+@click.option("--force-compile", is_flag=True, help="Compile even when the program is in the cache.")
 def command(model: str, **given: Any) -> None:
     """Chat with MODEL: a GGUF file, a run directory, or a known name (see `ck ls`), which is fetched.
 
@@ -59,7 +61,7 @@ def command(model: str, **given: Any) -> None:
     prompt = _prompt(options)
     if options.as_json and prompt is None:
         raise click.UsageError("--json needs --prompt or --file")
-    compiled = compile_model(model, program)
+    compiled = compile_model(model, program, options.force_compile)
     if options.generate_only:
         return
     conversation = _conversation(compiled, options, Path(model).name)

@@ -70,6 +70,10 @@ class Conversation:
         if self.template is not None:
             self.turns += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
 
+    def answer(self, text: str, sampler: Sampler, max_tokens: int = -1) -> str:
+        """The whole reply to `text`."""
+        return "".join(piece.text for piece in self.reply(text, sampler, max_tokens))
+
     def reset(self) -> None:
         """Forget the turns and empty the cache."""
         self.turns.clear()

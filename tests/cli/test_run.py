@@ -36,7 +36,10 @@ def test_a_prompt_gets_the_answer_alone(ck_main: Any, model: str, stand_in: Inst
     result = ck_main("run", model, "--prompt", "What?", "--temp", "0", "-t", "1", "-c", "99", "-b", "7")
     assert (result.code, result.out) == (0, REPLY + "\n")
     assert re.match(r"context 99, threads 1, seed \d+\n\d+ prompt tokens .*; stopped by eog\n$", result.err)
-    assert calls[0].options == {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None}
+    options = calls[0].options
+    assert callable(options.pop("progress"))
+    expected = {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None, "force": False}
+    assert options == expected
     assert bytes(calls[0].model.exe.fed).startswith(b"[user]What?[assistant]Paris")
 
 
@@ -141,6 +144,12 @@ def test_a_missing_model(ck_main: Any) -> None:
     result = ck_main("run", "missing.gguf", "-p", "x")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert result.err.startswith("ck: missing.gguf: no such file")
+
+
+def test_force_compile_is_passed_on(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in()
+    assert ck_main("run", model, "-p", "x", "--force-compile").code == 0
+    assert calls[0].options["force"] is True
 
 
 def test_generate_only_says_nothing(ck_main: Any, model: str, stand_in: Install) -> None:
