@@ -13,6 +13,7 @@ from xdsl.parser import Parser
 
 from ck.passes.expand_math import ExpandMathPass
 
+SOURCES = sorted((Path(__file__).parents[2] / "ck" / "backend").rglob("*.py"))
 FLAGS = {"native": "-march=native", "avx2": "-mavx2", "plain": ""}
 _EXACT = (
     "-O3 -std=c11 -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror -shared -fPIC"

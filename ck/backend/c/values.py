@@ -11,6 +11,8 @@ from ck.backend.c.spelling import Names, Types, base_name, element_of
 
 # Longest expression that is folded into its user, in characters.
 _FOLD = 64
+# Longest index that is written out at each use, in characters.
+_INDEX = 12
 
 _WRITES = (
     *(memref.StoreOp, memref.CopyOp, vector.StoreOp, vector.MaskedStoreOp),
@@ -118,6 +120,9 @@ class Values:
 
     def _folds(self, value: SSAValue, expression: Expression) -> bool:
         if expression.splat and expression.level == Level.ATOM:
+            return True
+        # A place in a row reads better where it is used, even twice.
+        if isinstance(value.type, IndexType) and not expression.reads and len(expression.text) <= _INDEX:
             return True
         users = [use.operation for use in value.uses if use.operation in self.live]
         owner = value.owner

@@ -116,7 +116,10 @@ _ELEMENTWISE: dict[type[Operation], Callable[..., Value]] = {
     math.TruncOp: np.trunc,
     math.RoundEvenOp: np.rint,
 }
-_CONVERSIONS = (arith.SIToFPOp, arith.FPToSIOp, arith.ExtSIOp, arith.TruncIOp, arith.ExtFOp, arith.TruncFOp)
+_CONVERSIONS = (
+    *(arith.SIToFPOp, arith.FPToSIOp, arith.ExtSIOp, arith.TruncIOp),
+    *(arith.ExtFOp, arith.TruncFOp, arith.IndexCastOp),
+)
 _COMPARE: dict[str, Callable[[Value, Value], Value]] = {
     "eq": np.equal,
     "ne": np.not_equal,
@@ -163,8 +166,11 @@ class _Run:
         operands = [self._values[value] for value in op.operands]
         if type(op) in _ELEMENTWISE:
             self._values[op.results[0]] = _ELEMENTWISE[type(op)](*operands)
-        elif isinstance(op, (*_CONVERSIONS, arith.IndexCastOp)):
+        elif isinstance(op, _CONVERSIONS):
             self._values[op.results[0]] = operands[0].astype(_dtype(op.results[0].type))
+        elif isinstance(op, (arith.ExtUIOp, arith.UIToFPOp)):
+            source = operands[0] if operands[0].dtype == np.bool_ else _unsigned(operands[0])
+            self._values[op.results[0]] = source.astype(_dtype(op.results[0].type))
         elif isinstance(op, (arith.BitcastOp, vector.BitcastOp)):
             self._values[op.results[0]] = operands[0].view(_dtype(op.results[0].type))
         elif isinstance(op, (arith.CmpfOp, arith.CmpiOp)):
