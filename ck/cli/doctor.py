@@ -91,12 +91,14 @@ def check_compiler() -> Check:
     import subprocess
     import tempfile
 
+    from ck.backend.c.build import FLAGS
+
     compiler = shlex.split(os.environ.get("CC") or "cc")
     fix = "run: apt-get install gcc libc6-dev, or set CC to a C compiler"
     with tempfile.TemporaryDirectory() as scratch:
         source, program = Path(scratch, "probe.c"), Path(scratch, "probe.so")
         source.write_text(PROBE)
-        build = [*compiler, "-shared", "-fPIC", "-O1", "-o", str(program), str(source)]
+        build = [*compiler, *FLAGS, "-o", str(program), str(source)]
         try:
             subprocess.run(build, check=True, capture_output=True, timeout=60)
             answer = ctypes.CDLL(str(program)).ck_probe(1)

@@ -23,30 +23,32 @@ T = TypeVar("T", bound=_Dataclass)
 model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
-_PROGRAM_OPTIONS = (
+_SHAPE_OPTIONS = (
     click.option(
         "-c",
         "--ctx-size",
         type=click.IntRange(min=0),
         help="Tokens of context; 0 is the model's own. Default: the model's own, at most 4096.",
     ),
-    click.option(
-        "-t",
-        "--threads",
-        type=click.IntRange(1, 1024),
-        help="Threads. Default: CK_THREADS, else what the process may use.",
-    ),
     click.option("-b", "--chunk", type=click.IntRange(1, 1 << 16), default=512, help="Prompt tokens a step."),
     click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", help="Type of the KV cache."),
     click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type."),
 )
+_THREADS = click.option(
+    "-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: CK_THREADS, else all allowed."
+)
+
+
+def shape_options(function: F) -> F:
+    """The options of `ProgramOptions` that decide a program's sizes."""
+    for option in reversed(_SHAPE_OPTIONS):
+        function = option(function)
+    return function
 
 
 def program_options(function: F) -> F:
-    """The options of `ProgramOptions`."""
-    for option in reversed(_PROGRAM_OPTIONS):
-        function = option(function)
-    return function
+    """All options of `ProgramOptions`."""
+    return shape_options(_THREADS(function))
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,15 @@ class ProgramOptions:
     """What `ck.compile` is asked for, beside the model."""
 
     ctx_size: int | None
-    threads: int | None
     chunk: int
     kv: str
     dtype: str | None
+    threads: int | None = None
 
 
 def take(kind: type[T], given: dict[str, Any]) -> T:
-    """A `kind`, a dataclass, made of the entries of `given` that it names; they are removed."""
-    return kind(**{name: given.pop(name) for name in kind.__dataclass_fields__})
+    """A `kind`, a dataclass, made of the entries of `given` that it names, which are removed."""
+    return kind(**{name: given.pop(name) for name in kind.__dataclass_fields__ if name in given})
 
 
 def find_model(argument: str) -> "Path":

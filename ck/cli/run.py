@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ck.runtime.model import Model
     from ck.runtime.sampling import Sampler
 
-TEMPLATE_LIMIT_BYTES = 256 << 10
-
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -109,12 +107,9 @@ def _template(model: "Model", choice: str) -> "Template | None":
         return None
     from ck.frontend.chat_template import ChatTemplate
 
-    source = _read_text(choice)
-    if len(source.encode()) > TEMPLATE_LIMIT_BYTES:
-        raise click.UsageError(f"{choice}: a chat template has at most {TEMPLATE_LIMIT_BYTES} bytes")
     ends = (model.tokenizer.bos_id, model.tokenizer.eos_id)
     bos, eos = ("" if token is None else model.tokenizer.piece(token).decode() for token in ends)
-    return ChatTemplate(source, bos, eos)
+    return ChatTemplate(_read_text(choice), bos, eos)
 
 
 def _print_settings(model: "Model", sampler: "Sampler") -> None:

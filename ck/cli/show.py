@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ck.cli.options import ProgramOptions, find_model, json_option, model_argument, program_options, take
+from ck.cli.options import ProgramOptions, find_model, json_option, model_argument, shape_options, take
 
 if TYPE_CHECKING:
     from ck.frontend.gguf import GgufFile
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @model_argument
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @click.option("--template", is_flag=True, help="Print the chat template.")
-@program_options
+@shape_options
 @json_option
 def command(model: str, tensors: bool, template: bool, as_json: bool, **given: Any) -> None:
     """Show architecture, sizes, storage types and tokenizer of MODEL, and the memory it takes.

@@ -2,10 +2,10 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +24,16 @@ def run_process(*words: str, **settings: Any) -> subprocess.CompletedProcess[str
     return subprocess.run([*CK, *words], cwd=ROOT, text=True, capture_output=True, timeout=60, **settings)
 
 
+def processor_seconds(*words: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run_process(*words).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def test_help_takes_a_fifth_of_a_second() -> None:
-    times = list[float]()
-    for _ in range(5):
-        start = time.perf_counter()
-        done = run_process("--help")
-        times.append(time.perf_counter() - start)
-        assert done.returncode == 0
-        assert "Chat with a model" in done.stdout
-    # The best of five: a busy machine makes single starts slow.
-    assert min(times) <= 0.2
+    # Processor time of the whole process: nothing in it waits, and other tests may hold the processors.
+    assert sorted(processor_seconds("--help") for _ in range(5))[2] <= 0.2
 
 
 def test_verbs_import_nothing_heavy() -> None:
