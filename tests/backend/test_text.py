@@ -56,8 +56,8 @@ HEADER = (
 SCALED_C = """ {
     for (int64_t t = begin; t < end; ++t) {
         for (int64_t i = 0; i < 32; i += 16) {
-            f32x16 s = *(const f32x16_u *)&x[t][i] + *(const f32x16_u *)&gate_w[i];
-            *(f32x16_u *)&y[t][i] = 0x1.555556p-2f * s;
+            f32x16 p = 0x1.555556p-2f * (*(const f32x16_u *)&x[t][i] + *(const f32x16_u *)&gate_w[i]);
+            *(f32x16_u *)&y[t][i] = p;
         }
         f32x16 a = {0};
         __builtin_memcpy(&a, &x[t][32], 8 * sizeof(float));
