@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import click
 
+from ck import __version__
 from ck.errors import CkError, InternalError
 
 # The order of the help page: from a model's name to its inside to the machine.
@@ -69,12 +70,7 @@ def _nearest(name: str) -> str:
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            click.echo(f"ck {version('ck-engine')}")
-        except PackageNotFoundError:
-            click.echo("ck (not installed, run from its source)")
+        click.echo(f"ck {__version__}")
         ctx.exit()
 
 

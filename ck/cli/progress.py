@@ -57,3 +57,13 @@ class Status:
     def __exit__(self, *ending: object) -> None:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def prompt_progress() -> Callable[[int, int], None] | None:
+    """A callback (tokens fed, tokens in all) that shows how far a long prompt is; None without a terminal."""
+    return _show_prompt if sys.stderr.isatty() else None
+
+
+def _show_prompt(done: int, total: int) -> None:
+    text = "" if done == total else f"reading the prompt: {done} of {total} tokens"
+    print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

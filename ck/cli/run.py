@@ -1,5 +1,6 @@
 """`ck run MODEL`: chat, or answer one prompt. `chat` is its alias."""
 
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,7 @@ def _read_text(path: str) -> str:
 
 
 def _conversation(model: "Model", options: RunOptions, name: str) -> "Conversation":
+    from ck.cli.progress import prompt_progress
     from ck.runtime.chat import Conversation
     from ck.runtime.generate import Session
 
@@ -97,7 +99,8 @@ def _conversation(model: "Model", options: RunOptions, name: str) -> "Conversati
     if template is None:
         why = "as asked" if options.chat_template == "none" else f"{name} has no chat template"
         print(f"{why}: completing raw text", file=sys.stderr)
-    return Conversation(Session(model.exe, model.tokenizer), template, options.system)
+    session = Session(model.exe, model.tokenizer, progress=prompt_progress())
+    return Conversation(session, template, options.system)
 
 
 def _template(model: "Model", choice: str) -> "Template | None":
@@ -120,7 +123,9 @@ def _print_settings(model: "Model", sampler: "Sampler") -> None:
 def _chat(conversation: "Conversation", sampler: "Sampler", options: RunOptions) -> None:
     from ck.runtime.chat import Repl
 
-    Repl(conversation, sampler, options.predict).run()
+    # Started with standard input closed, Python has none.
+    source = sys.stdin or io.StringIO()
+    Repl(conversation, sampler, options.predict, source).run()
 
 
 def _answer(conversation: "Conversation", sampler: "Sampler", prompt: str, options: RunOptions) -> None:

@@ -86,12 +86,16 @@ def never() -> bool:
 
 @dataclass
 class Session:
-    """One sequence on one executable. `prompt` and `stats` are the latest reply's, also while it runs."""
+    """One sequence on one executable. `prompt` and `stats` are the latest reply's, also while it runs.
+
+    `progress` is called with the prompt's tokens fed and in all, after each chunk of a prompt of several.
+    """
 
     engine: Engine
     tokenizer: Tokenizer
     stats: Stats = field(default_factory=Stats)
     prompt: Sequence[int] = ()
+    progress: Callable[[int, int], None] | None = None
     _fed: list[int] = field(default_factory=list[int])
 
     def stream(
@@ -158,6 +162,8 @@ class Session:
             part = list(prompt[start : start + self.engine.chunk])
             logits = self._run(part, partial(self.engine.prefill, np.array(part, np.int32)))
             start += len(part)
+            if self.progress is not None and len(prompt) - self.stats.n_cached > self.engine.chunk:
+                self.progress(start, len(prompt))
         return logits
 
     def _reuse(self, prompt: Sequence[int]) -> int:

@@ -190,6 +190,22 @@ def test_a_pipe_may_end_anywhere() -> None:
     assert pipe(b"\xff\xfe broken\n")[:2] == (0, REPLY.encode() + b"\n")
 
 
+def test_a_full_context_ends_the_turn_and_not_the_chat() -> None:
+    script = b"Hi\n" + b"x" * 90 + b"\n/reset\nHi\n"
+    code, out, err = pipe(script, "-c", "80")
+    assert (code, out.decode()) == (0, f"{REPLY}\n" * 2)
+    # What was asked in vain is not part of the conversation.
+    assert "ck: prompt: must fit the context of 80 tokens, it has 157; shorten it" in err
+    assert "/reset forgets the conversation" in err
+
+
+def test_no_standard_input_is_an_empty_one() -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = ["sh", "-c", f'exec "{sys.executable}" "{STAND_IN}" run "{STAND_IN}" <&-']
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
 def test_standard_input_as_one_prompt() -> None:
     code, out, err = pipe(b"two\nlines\n", "-f", "-", "--show-token-ids")
     assert (code, out) == (0, REPLY.encode() + b"\n")
@@ -263,6 +279,14 @@ def test_a_terminal_gets_no_control_characters_and_ctrl_d_leaves() -> None:
     terminal.until("a\u241b]0;title\u2407b\tc")
     terminal.until("> ")
     terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_a_terminal_sees_how_far_a_long_prompt_is() -> None:
+    terminal = Terminal("-p", "x" * 50, "-b", "30")
+    terminal.until("reading the prompt: 30 of 67 tokens")
+    terminal.until("reading the prompt: 60 of 67 tokens")
+    terminal.until(REPLY)
     assert terminal.end() == 0
 
 
