@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from ck.frontend.architectures import ARCHITECTURES, Architecture
+from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architecture
 from ck.frontend.gguf import GgufFile
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.hyperparameters import VOCAB_LIMIT, HyperParameters
@@ -41,9 +41,9 @@ def open_model(path: str | os.PathLike[str]) -> ModelSource:
     """
     file = GgufFile(path)
     name = file.metadata.text("general.architecture")
-    architecture = ARCHITECTURES.get(name)
+    architecture = find_architecture(name)
     if architecture is None:
-        known = ", ".join(sorted(ARCHITECTURES))
+        known = ", ".join(ARCHITECTURES)
         raise file.metadata.unsupported(f"the architecture must be one of {known}, found {shown(name)}")
     hp = architecture.read_hyperparameters(file.metadata, _n_vocab(file), HEAD not in file.tensors)
     _check_tensors(file, architecture.tensor_shapes(hp))

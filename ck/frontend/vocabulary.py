@@ -177,20 +177,24 @@ def _array(metadata: Metadata, name: str, kind: str, length: int) -> NDArray[Any
 
 def _merges(metadata: Metadata, index: dict[str, int]) -> list[tuple[str, str]]:
     """Pairs of tokens, best first; of equal pairs the first counts."""
-    pairs: dict[tuple[str, str], None] = {}
-    for position, text in enumerate(metadata.strings(_PREFIX + "merges")):
-        # The first character may be the space itself.
-        space = text.find(" ", 1)
-        left, right = text[:space], text[space + 1 :]
-        if space < 0 or not right:
-            raise metadata.error(
-                f"merge {position} must be two tokens with a space between, found {shown(text)}"
-            )
-        for part in (left, right, left + right):
-            if part not in index:
-                raise metadata.error(f"merge {position} must be of tokens, {shown(part)} is none")
-        pairs[left, right] = None
-    return list(pairs)
+    texts = metadata.strings(_PREFIX + "merges")
+    # The first character may be the space itself, so the search for the one between starts behind it.
+    cuts = [text.find(" ", 1) for text in texts]
+    pairs = [(text[:cut], text[cut + 1 :]) for text, cut in zip(texts, cuts, strict=True)]
+    if min(cuts, default=1) < 0 or not all(right for _, right in pairs):
+        first = next(n for n, (_, right) in enumerate(pairs) if cuts[n] < 0 or not right)
+        found = shown(texts[first])
+        raise metadata.error(f"merge {first} must be two tokens with a space between, found {found}")
+    known = index.keys()
+    for parts in (
+        [left for left, _ in pairs],
+        [right for _, right in pairs],
+        [left + right for left, right in pairs],
+    ):
+        if not known >= set(parts):
+            first = next(n for n, part in enumerate(parts) if part not in index)
+            raise metadata.error(f"merge {first} must be of tokens, {shown(parts[first])} is none")
+    return list(dict.fromkeys(pairs))
 
 
 class _SpecialIds:

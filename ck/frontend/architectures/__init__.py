@@ -1,11 +1,12 @@
 """One family of models a file: which header keys it has, which tensors, and how they become `ck` ops.
 
-`ARCHITECTURES` is the list: general.architecture of a GGUF file -> the family's module.
+`ARCHITECTURES` lists them: general.architecture of a GGUF file names the family's module. A module is imported
+when its family is asked for, because builders import the IR, which a start from the cache does without.
 """
 
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, cast
 
-from ck.frontend.architectures import gemma3, llama
 from ck.frontend.gguf import Metadata
 from ck.frontend.hyperparameters import HyperParameters
 
@@ -22,4 +23,9 @@ class Architecture(Protocol):
         ...
 
 
-ARCHITECTURES: dict[str, Architecture] = {"gemma3": gemma3, "llama": llama}
+ARCHITECTURES = ("gemma3", "llama")
+
+
+def find_architecture(name: str) -> Architecture | None:
+    """The module of the family `name`; None when there is none."""
+    return cast(Architecture, import_module(f"{__name__}.{name}")) if name in ARCHITECTURES else None
