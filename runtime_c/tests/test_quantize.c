@@ -93,14 +93,14 @@ static void check_shapes(void) {
     free(x);
 }
 
-// A block of 64 columns: `value` at column 5 of noise of size `noise`, and noise alone.
+// Five blocks of noise of size `noise`, with `value` once in the second and once in the last.
 static void check_value(const char* what, float value, float noise) {
-    float x[64];
-    ck_random_floats(x, 64);
-    for (int i = 0; i < 64; i++)
+    float x[160];
+    ck_random_floats(x, 160);
+    for (int i = 0; i < 160; i++)
         x[i] *= noise;
-    x[5] = value;
-    check(what, x, 1, 64);
+    x[37] = x[159] = value;
+    check(what, x, 1, 160);
 }
 
 // Whole numbers and halves with the largest at 127: ties go to even.
