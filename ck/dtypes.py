@@ -46,6 +46,6 @@ BY_NAME = {row.name: row for row in _ROWS}
 BY_GGML_ID = {row.ggml_id: row for row in _ROWS}
 
 
-def q8_row_bytes(k: int) -> int:
-    """Bytes of one row of `k` quantised activations: k int8, then k/32 f32 scales, then k/16 i16 sums."""
-    return k + k // 32 * 4 + k // 16 * 2
+def activation_row_bytes(k: int) -> int:
+    """Bytes of one row of `k` quantised activations: two planes of k int8, k/32 f32 scales, k/16 i32 sums."""
+    return 2 * k + k // 32 * 4 + k // 16 * 4

@@ -138,6 +138,17 @@ class KernelCall:
 class KernelOp(ABC):
     """Lowered to one call of a hand-written kernel of runtime_c/kernels."""
 
+    KERNELS: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
+        """Do what kernel `symbol` does, by the op's `reference`: fill the live rows of `outs` from `ins`.
+
+        Buffers are numpy arrays, weights f32 matrices, caches pairs of arrays, scalars ints. `KERNELS` lists the
+        beginnings of the symbols it answers for.
+        """
+        raise NotImplementedError(f"{symbol} has no emulation")
+
     @abstractmethod
     def kernels(self) -> Sequence[KernelCall]:
         """The calls that compute this op: one, or one for each result when there are several."""

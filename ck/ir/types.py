@@ -2,7 +2,7 @@
 
 !ck.q<3072x1024xq4_k>          a weight [out, in] as its file stores it
 !ck.q<3072x1024xq4_k, r16>     the same weight packed for the target
-!ck.q8<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
+!ck.q16<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
 !ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
 """
 
@@ -25,7 +25,7 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from ck.dtypes import BY_NAME, StorageType, q8_row_bytes
+from ck.dtypes import BY_NAME, StorageType, activation_row_bytes
 
 Shape = ArrayAttr[IntAttr]
 
@@ -91,9 +91,9 @@ class WeightType(ParametrizedAttribute, TypeAttribute):
 
 @irdl_attr_definition
 class ActivationType(ParametrizedAttribute, TypeAttribute):
-    """`!ck.q8<TxK>`: activations quantised to int8 in blocks of 32 with an f32 scale each."""
+    """`!ck.q16<TxK>`: activations quantised to 15 bits in blocks of 32 with an f32 scale each."""
 
-    name = "ck.q8"
+    name = "ck.q16"
     sizes: Shape
 
     @staticmethod
@@ -105,11 +105,11 @@ class ActivationType(ParametrizedAttribute, TypeAttribute):
 
     @property
     def row_bytes(self) -> int:
-        return q8_row_bytes(self.get_shape()[1])
+        return activation_row_bytes(self.get_shape()[1])
 
     def verify(self) -> None:
         if len(self.sizes) != 2 or self.get_shape()[1] % 32:
-            raise VerifyException(f"!ck.q8: rows are multiples of 32, got {self.get_shape()}")
+            raise VerifyException(f"!ck.q16: rows are multiples of 32, got {self.get_shape()}")
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:

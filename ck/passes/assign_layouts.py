@@ -12,8 +12,8 @@ Before:
 After:
     func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
       %w = ck.weight @up : !ck.q<16x32xq8_0, r16>
-      %q = ck.quantize_rows %x : tensor<2x32xf32> -> !ck.q8<2x32>
-      %y = ck.linear %q, %w : (!ck.q8<2x32>, !ck.q<16x32xq8_0, r16>) -> tensor<2x16xf32>
+      %q = ck.quantize_rows %x : tensor<2x32xf32> -> !ck.q16<2x32>
+      %y = ck.linear %q, %w : (!ck.q16<2x32>, !ck.q<16x32xq8_0, r16>) -> tensor<2x16xf32>
       func.return %y : tensor<2x16xf32>
     }
 
@@ -70,7 +70,7 @@ def _quantize_rows(block: Block) -> None:
         if not weight.row.quantized:
             continue
         if x not in quantized:
-            made = QuantizeRowsOp.build_op(x, hint=f"{x.name_hint or 'x'}_q8")
+            made = QuantizeRowsOp.build_op(x, hint=f"{x.name_hint or 'x'}_q16")
             Rewriter.insert_op(made, InsertPoint.before(op))
             quantized[x] = made.y
         op.operands[0] = quantized[x]

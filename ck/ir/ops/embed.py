@@ -6,6 +6,9 @@ tokens [T] i32 in [0, V), w !ck.q<VxDx...> -> y [T, D] f32. Kernel: runtime_c/ke
 weight, so that a tied head needs no second copy.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, result_def, traits_def
@@ -34,6 +37,13 @@ class EmbedOp(CkOp, KernelOp):
 
     def reference(self, tokens: Array, w: Array) -> tuple[Array]:
         return (w[tokens],)
+
+    KERNELS: ClassVar[tuple[str, ...]] = ("ck_embed_",)
+
+    @staticmethod
+    def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
+        tokens, w, n = ins
+        (outs[0][:n],) = EmbedOp.create().reference(tokens[:n], w)
 
     def kernels(self) -> tuple[KernelCall]:
         n_vocab, d_model = shape(self.w.type)

@@ -2,9 +2,12 @@
 
     y[t, j] = act(sum_k x[t, k] * gate[j, k]) * sum_k x[t, k] * up[j, k]      act = silu or gelu_tanh
 
-x [T, K] f32 or !ck.q8<TxK>; gate, up !ck.q<FxKx...> of one storage type -> y [T, F] f32.
+x [T, K] f32 or !ck.q16<TxK>; gate, up !ck.q<FxKx...> of one storage type -> y [T, F] f32.
 Source: Shazeer 2020, arXiv:2002.05202. Made by ck-fuse-linear; kernel: runtime_c/kernels/linear.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import StringAttr, TensorType
@@ -13,7 +16,7 @@ from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product, str_value
+from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product, attr, str_value
 from ck.ir.ops.gelu_tanh import SQRT_2_OVER_PI
 from ck.ir.ops.linear import activations, check_product, storage_of
 from ck.ir.types import ActivationType, WeightType, shape, tensor
@@ -48,6 +51,14 @@ class GluOp(CkOp, KernelOp, Product):
         u = g if self.act.data == "silu" else 2 * SQRT_2_OVER_PI * (g + 0.044715 * g**3)
         with np.errstate(over="ignore"):
             return ((g / (1 + np.exp(-u)) * (rows @ up.T)).astype(rows.dtype),)
+
+    KERNELS: ClassVar[tuple[str, ...]] = ("ck_glu_",)
+
+    @staticmethod
+    def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
+        x, gate, up, n = ins
+        act = next(name for name, number in ACTIVATIONS.items() if number == immediates["act"])
+        (outs[0][:n],) = GluOp.create(properties={"act": attr(act)}).reference(x[:n], gate, up)
 
     def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.gate.type)

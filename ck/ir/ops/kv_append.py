@@ -6,7 +6,8 @@ cache !ck.kv<HxCxK>, k, v [T, H * K] f32, pos and n index -> the same cache. A c
 Kernel: runtime_c/kernels/kv_append.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import IndexType, TensorType
@@ -44,6 +45,12 @@ class KvAppendOp(CkOp, KernelOp, InPlace):
         keys[:, slots] = k[:n].reshape(n, heads, head_dim).transpose(1, 0, 2)
         values[:, slots] = v[:n].reshape(n, heads, head_dim).transpose(1, 0, 2)
         return (cache,)
+
+    KERNELS: ClassVar[tuple[str, ...]] = ("ck_kv_append_",)
+
+    @staticmethod
+    def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
+        KvAppendOp.create().reference(outs[0], *ins)
 
     def kernels(self) -> tuple[KernelCall]:
         assert isinstance(self.cache.type, KvType)

@@ -2,11 +2,12 @@
 
     y[t, j] = sum_k x[t, k] * w[j, k]  (+ residual[t, j])
 
-x [T, K] f32, or !ck.q8<TxK> once ck-assign-layouts gave a quantised weight its operand; w !ck.q<NxKx...>;
+x [T, K] f32, or !ck.q16<TxK> once ck-assign-layouts gave a quantised weight its operand; w !ck.q<NxKx...>;
 residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, whose header states the order of the sums.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import TensorType
@@ -15,7 +16,7 @@ from xdsl.irdl import irdl_op_definition, operand_def, opt_operand_def, result_d
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.dtypes import q8_row_bytes
+from ck.dtypes import activation_row_bytes
 from ck.ir.op import Array, CkOp, Cost, InPlace, KernelCall, KernelOp, Product
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
@@ -24,10 +25,12 @@ def activations(x: Array, k: int) -> Array:
     """Quantised rows (uint8 [T, bytes]) as the f32 values they stand for; f32 rows as they are: [T, k]."""
     if x.dtype != np.uint8:
         return x
-    assert x.shape[1] == q8_row_bytes(k)
-    q = x[:, :k].copy().view(np.int8).astype(np.float32)
-    scale = x[:, k : k + k // 8].copy().view(np.float32)
-    return (q.reshape(len(x), -1, 32) * scale[:, :, None]).reshape(len(x), k)
+    assert x.shape[1] == activation_row_bytes(k)
+    high = x[:, :k].view(np.int8).astype(np.float32)
+    low = x[:, k : 2 * k].view(np.int8).astype(np.float32)
+    scale = np.ascontiguousarray(x[:, 2 * k : 2 * k + k // 8]).view(np.float32)
+    q = (128 * high + low).reshape(len(x), -1, 32)
+    return (q * scale[:, :, None]).reshape(len(x), k)
 
 
 def check_product(name: str, x: Attribute, w: Attribute) -> tuple[int, int]:
@@ -62,6 +65,13 @@ class LinearOp(CkOp, KernelOp, Product, InPlace):
     def reference(self, x: Array, w: Array, residual: Array | None = None) -> tuple[Array]:
         y = activations(x, w.shape[1]) @ w.T
         return (y if residual is None else residual + y,)
+
+    KERNELS: ClassVar[tuple[str, ...]] = ("ck_linear_",)
+
+    @staticmethod
+    def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
+        x, w, *residual, n = ins
+        (outs[0][:n],) = LinearOp.create().reference(x[:n], w, *(rows[:n] for rows in residual))
 
     def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.w.type)

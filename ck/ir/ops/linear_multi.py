@@ -2,7 +2,7 @@
 
     y_i[t, j] = sum_k x[t, k] * w_i[j, k]
 
-x [T, K] f32 or !ck.q8<TxK>; w_i !ck.q<N_ixKx...>, storage types may differ -> y_i [T, N_i] f32.
+x [T, K] f32 or !ck.q16<TxK>; w_i !ck.q<N_ixKx...>, storage types may differ -> y_i [T, N_i] f32.
 Made by ck-fuse-linear from q, k and v; becomes one kernel call for each weight.
 """
 

@@ -8,6 +8,9 @@ x [T, H * K] f32, table [T, D] f32 with D <= K columns of each head rotated, the
 Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Kernel: runtime_c/kernels/rope.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import numpy as np
 from xdsl.dialects.builtin import IntegerAttr, StringAttr, TensorType
 from xdsl.ir import Attribute
@@ -15,7 +18,7 @@ from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, InPlace, KernelCall, KernelOp, int_value, str_value
+from ck.ir.op import Array, CkOp, InPlace, KernelCall, KernelOp, attr, int_value, str_value
 from ck.ir.types import shape
 
 MODES = {"interleaved": 0, "neox": 1}
@@ -57,6 +60,15 @@ class RopeOp(CkOp, KernelOp, InPlace):
         y[..., a] = left * cos - right * sin
         y[..., b] = right * cos + left * sin
         return (np.ascontiguousarray(y.reshape(x.shape)),)
+
+    KERNELS: ClassVar[tuple[str, ...]] = ("ck_rope",)
+
+    @staticmethod
+    def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
+        x, table, n = ins
+        mode = next(name for name, number in MODES.items() if number == immediates["mode"])
+        op = RopeOp.create(properties={"heads": attr(immediates["heads"]), "mode": attr(mode)})
+        (outs[0][:n],) = op.reference(x[:n], table[:n])
 
     def kernels(self) -> tuple[KernelCall]:
         heads = int_value(self.heads)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     DenseIntOrFPElementsAttr,
     Float16Type,
     Float32Type,
@@ -57,7 +58,10 @@ def _check(name: str, type: Attribute, arg: Array | int) -> None:
     if not isinstance(arg, np.ndarray):
         raise InternalError(f"{name}: takes an array for {type}, got {arg!r}")
     dtype = _dtype(type.get_element_type())
-    if arg.shape != type.get_shape() or arg.dtype != dtype:
+    fits = len(arg.shape) == type.get_num_dims() and all(
+        wanted in (size, DYNAMIC_INDEX) for size, wanted in zip(arg.shape, type.get_shape(), strict=True)
+    )
+    if not fits or arg.dtype != dtype:
         raise InternalError(f"{name}: takes {type}, got an array of {arg.shape} {arg.dtype}")
 
 
