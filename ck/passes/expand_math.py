@@ -27,7 +27,7 @@ from xdsl.dialects import arith, func, math, vector
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp, VectorType, f32
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint
+from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
 from ck.passes import polynomials
@@ -52,7 +52,8 @@ class _Constants:
     """Constants at the top of one function, each value once."""
 
     def __init__(self, function: func.FuncOp) -> None:
-        self._builder = Builder(InsertPoint.at_start(function.body.block))
+        self._block = function.body.block
+        self._last: Operation | None = None
         self._known: dict[tuple[str, Attribute], SSAValue] = {}
 
     def get(self, value: FloatAttr | IntegerAttr, type: Attribute) -> SSAValue:
@@ -60,10 +61,13 @@ class _Constants:
         key = (str(value), type)
         if key not in self._known:
             if isa(type, VectorType[Attribute]):
-                scalar = self.get(value, type.element_type)
-                self._known[key] = self._builder.insert(vector.BroadcastOp(scalar, type)).vector
+                op = vector.BroadcastOp(self.get(value, type.element_type), type)
             else:
-                self._known[key] = self._builder.insert(arith.ConstantOp(value)).result
+                op = arith.ConstantOp(value)
+            start = InsertPoint.at_start(self._block)
+            Rewriter.insert_op(op, InsertPoint.after(self._last) if self._last else start)
+            self._last = op
+            self._known[key] = op.results[0]
         return self._known[key]
 
 

@@ -1,0 +1,52 @@
+// RUN: ck-opt %s -p ck-fuse-rows | filecheck %s
+
+// A value that is wanted outside leaves the group as a result.
+// CHECK-LABEL: @shared
+// CHECK-NEXT:    %a, %n = ck.fused(%x, %w) {
+// CHECK-NEXT:    ^bb0(%[[X:.*]]: tensor<2x32xf32>, %[[W:.*]]: tensor<32xf32>):
+// CHECK-NEXT:      %[[A:.*]] = ck.add %[[X]], %[[X]]
+// CHECK-NEXT:      %[[N:.*]] = ck.rms_norm %[[A]], %[[W]]
+// CHECK-NEXT:      ck.yield %[[A]], %[[N]]
+// CHECK:         func.return %a, %n
+func.func @shared(%x: tensor<2x32xf32>, %w: tensor<32xf32>) -> (tensor<2x32xf32>, tensor<2x32xf32>) {
+  %a = ck.add %x, %x : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  %n = ck.rms_norm %a, %w {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+  func.return %a, %n : tensor<2x32xf32>, tensor<2x32xf32>
+}
+
+// A path through a product leaves the group and comes back: two groups.
+// CHECK-LABEL: @cycle
+// CHECK:         %n = ck.fused(%x, %w)
+// CHECK:         %d = ck.linear %n, %m
+// CHECK:         %s = ck.fused(%n, %d)
+// CHECK:         func.return %s
+func.func @cycle(%x: tensor<2x32xf32>, %w: tensor<32xf32>) -> tensor<2x32xf32> {
+  %n = ck.rms_norm %x, %w {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+  %m = ck.weight @m : !ck.q<32x32xf32>
+  %d = ck.linear %n, %m : (tensor<2x32xf32>, !ck.q<32x32xf32>) -> tensor<2x32xf32>
+  %s = ck.add %n, %d : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %s : tensor<2x32xf32>
+}
+
+// Rows that differ in number do not go together.
+// CHECK-LABEL: @rows
+// CHECK:         ck.fused(%x)
+// CHECK:         ck.reshape
+// CHECK:         ck.fused(
+func.func @rows(%x: tensor<2x32xf32>, %w: tensor<16xf32>) -> tensor<4x16xf32> {
+  %a = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
+  %h = ck.reshape %a : tensor<2x32xf32> -> tensor<4x16xf32>
+  %n = ck.rms_norm %h, %w {eps = 1.000000e-05 : f32} : tensor<4x16xf32>, tensor<16xf32> -> tensor<4x16xf32>
+  func.return %n : tensor<4x16xf32>
+}
+
+// Nothing to do.
+// CHECK-LABEL: @nothing
+// CHECK-NEXT:    %w = ck.weight @w
+// CHECK-NEXT:    %y = ck.linear %x, %w
+// CHECK-NEXT:    func.return %y
+func.func @nothing(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+  %w = ck.weight @w : !ck.q<16x32xf32>
+  %y = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf32>) -> tensor<2x16xf32>
+  func.return %y : tensor<2x16xf32>
+}

@@ -1,0 +1,45 @@
+// RUN: ck-opt %s -p rt-schedule-threads | filecheck %s
+// RUN: ck-opt %s -p rt-schedule-threads,rt-schedule-threads | filecheck %s
+
+// Rows feed rows of the same thread; a product reads all of them. Twice changes nothing.
+// CHECK-LABEL: @rows_then_product
+// CHECK:         rt.launch @g
+// CHECK-NEXT:    rt.launch @g
+// CHECK-NEXT:    rt.barrier
+// CHECK-NEXT:    rt.call @k
+// CHECK-NEXT:    rt.barrier
+// CHECK-NEXT:    rt.launch @g
+// CHECK-NEXT:    func.return
+func.func @rows_then_product(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>, %z: memref<4x16xf32>) {
+  rt.launch @g outs(%y : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+  rt.launch @g outs(%y : memref<4x16xf32>) ins(%y : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+  rt.call @k outs(%z : memref<4x16xf32>) ins(%y, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+  rt.launch @g outs(%x : memref<4x16xf32>) ins(%z : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+  func.return
+}
+
+// Two products that only read in common run without one; a barrier that is not needed goes.
+// CHECK-LABEL: @readers
+// CHECK-NEXT:    rt.call @k
+// CHECK-NEXT:    rt.call @k
+// CHECK-NEXT:    func.return
+func.func @readers(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>, %z: memref<4x16xf32>) {
+  rt.call @k outs(%y : memref<4x16xf32>) ins(%x, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+  rt.barrier
+  rt.call @k outs(%z : memref<4x16xf32>) ins(%x, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+  func.return
+}
+
+// Bytes count, not names: %b takes over the place of %a, which others still read.
+// CHECK-LABEL: @same_bytes
+// CHECK:         rt.call @k
+// CHECK-NEXT:    rt.barrier
+// CHECK-NEXT:    rt.launch @h
+func.func @same_bytes(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>, %u: memref<4x32xf32>) {
+  %arena = rt.arena : memref<512xi8>
+  %a = rt.view %arena[0] : memref<512xi8> -> memref<4x16xf32>
+  %b = rt.view %arena[0] : memref<512xi8> -> memref<4x32xf32>
+  rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+  rt.launch @h outs(%b : memref<4x32xf32>) ins(%u : memref<4x32xf32>) live(%n) {rows_per_token = 1 : i64}
+  func.return
+}
