@@ -116,7 +116,7 @@ class Model:
         """Each generated kernel and each call: members, why a neighbour stayed out, kernel, bytes, buffers."""
         from ck.runtime.explain import explain
 
-        return explain(self.ir("kernels"), self.ir("buffers"), self.ir("scheduled"))
+        return explain(self.ir("kernels"), self.ir("buffers"))
 
 
 def compile_model(
