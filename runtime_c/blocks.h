@@ -117,7 +117,9 @@ typedef CK_PACKED {
 _Static_assert(sizeof(ck_r16_q6_k) == 3360, "q6_k packed");
 
 // ---- quantised activations ----
-// One row of k columns, k a multiple of 32, as ck_quantize_rows writes it:
-//   int8 q[k] | f32 d[k / 32] | i16 sum[k / 16]
+// A "q16 row": k columns, k a multiple of 32, of 15 bits in two planes, as ck_quantize_rows writes it:
+//   int8 high[k] | int8 low[k] | f32 d[k / 32] | i32 sum[k / 16]
+// q = 128 * high + low in -16256..16256, high in -127..127, low in -64..63; value = d * q.
+// sum: of q over 16 columns.
 
-#define CK_Q8_ROW_BYTES(k) ((k) + (k) / 4)
+#define CK_Q16_ROW_BYTES(k) (2 * (k) + (k) / 8 + (k) / 4)

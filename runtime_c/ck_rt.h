@@ -14,7 +14,7 @@
 
 #define CK_STORAGE_TYPES(X) X(f32) X(f16) X(bf16) X(q4_1) X(q5_0) X(q8_0) X(q4_k) X(q6_k)
 
-// linear: y[t][o] = sum_k x[t][k] * w[o][k], y [n][n_out], x [n][n_in] f32, or q8 rows if w is quantised.
+// linear: y[t][o] = sum_k x[t][k] * w[o][k], y [n][n_out], x [n][n_in] f32, or q16 rows if w is quantised.
 // Split: panels of 16 outputs.
 // linear_add: y = residual + that; y may be residual.
 // glu: y = act(x . w_gate) * (x . w_up); act 0 silu, 1 gelu_tanh.
@@ -27,7 +27,7 @@
                     int64_t n_in, int64_t act, int tid, int nth);
 CK_STORAGE_TYPES(CK_DECLARE_LINEAR)
 
-// quantize_rows: x [n][k] f32 -> n q8 rows. Split: rows.
+// quantize_rows: x [n][k] f32 -> n q16 rows (15 bits in two int8 planes). Split: rows.
 void ck_quantize_rows(void* y, const float* x, int64_t n, int64_t k, int tid, int nth);
 
 // embed: y[t] = row tokens[t] of w [n_vocab][d] (r16), as f32. Split: rows.

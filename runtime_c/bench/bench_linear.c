@@ -65,7 +65,7 @@ static void bench(const char* name, const char* symbol, ck_linear_fn* kernel, in
     c.matrix_bytes = (n_out + 15) / 16 * (n_in / row->columns) * row->packed_bytes;
     c.n_matrices = n == 1 ? (128 << 20) / c.matrix_bytes + 1 : 1;
     const size_t n_bytes = (size_t)(c.n_matrices * c.matrix_bytes);
-    const size_t x_bytes = (size_t)(n * CK_Q8_ROW_BYTES(n_in));
+    const size_t x_bytes = (size_t)(n * CK_Q16_ROW_BYTES(n_in));
     char* w = aligned_alloc(64, (n_bytes + 63) / 64 * 64);
     float *x = ck_noise((size_t)(n * n_in)), *y = ck_noise((size_t)(n * n_out));
     void* q = malloc(x_bytes);

@@ -40,7 +40,7 @@ static ck_buffer packed_of(const ck_type* type, ck_buffer rows, int64_t n_out, i
 }
 
 static ck_buffer quantized_rows(int64_t n, int64_t k) {
-    const ck_buffer x = ck_buffer_of(n * k * 4, 0), y = ck_buffer_of(n * CK_Q8_ROW_BYTES(k), 4);
+    const ck_buffer x = ck_buffer_of(n * k * 4, 0), y = ck_buffer_of(n * CK_Q16_ROW_BYTES(k), 4);
     ck_random_floats(x.p, n * k);
     ck_quantize_rows(y.p, x.p, n, k, 0, 1);
     ck_buffer_free(x);
@@ -86,8 +86,9 @@ static ck_buffer run(const kernel* k, const problem* p, mode m, int nth, bool in
 }
 
 static double x_value(const problem* p, int64_t t, int64_t i) {
-    const int8_t* q = (const int8_t*)p->x.p + t * CK_Q8_ROW_BYTES(p->n_in);
-    return (double)((const float*)(const void*)(q + p->n_in))[i / 32] * q[i];
+    const int8_t* high = (const int8_t*)p->x.p + t * CK_Q16_ROW_BYTES(p->n_in);
+    const int8_t* low = high + p->n_in;
+    return (double)((const float*)(const void*)(low + p->n_in))[i / 32] * (128 * high[i] + low[i]);
 }
 
 static double reference_dot(const problem* p, int which, int64_t t, int64_t row) {
@@ -208,7 +209,7 @@ static void check_extremes(const ck_type* type) {
 // A row of x with a NaN gives a row of NaN, and leaves the other rows alone.
 static void check_nan(const ck_type* type) {
     problem p = problem_of(type, 3, 17, type->columns);
-    float* d = (float*)(void*)((char*)p.x.p + CK_Q8_ROW_BYTES(p.n_in) + p.n_in);
+    float* d = (float*)(void*)((char*)p.x.p + CK_Q16_ROW_BYTES(p.n_in) + 2 * p.n_in);
     *d = NAN;
     for (int i = 0; i < N_KERNELS; i++) {
         if (strcmp(kernels[i].type, type->name) != 0 || !(ck_cpu_detect() & kernels[i].isa))

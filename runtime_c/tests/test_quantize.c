@@ -20,20 +20,22 @@ static const kernel kernels[] = {
 enum { N_KERNELS = sizeof kernels / sizeof kernels[0] };
 
 // One block by the header's formula, in double where that is exact.
-static void expect_block(int8_t* q, float* d, int16_t* sum, const float* x) {
+static void expect_block(int8_t* high, int8_t* low, float* d, int32_t* sum, const float* x) {
     float largest = 0;
     bool finite = true;
     for (int i = 0; i < 32; i++) {
         finite = finite && isfinite(x[i]);
         largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     }
-    *d = largest / 127.0f;
+    *d = largest / 16256.0f;
     const bool zero = !finite || *d < 0x1p-126f;
     const float inverse = zero ? 0.0f : 1.0f / *d;
     sum[0] = sum[1] = 0;
     for (int i = 0; i < 32; i++) {
-        q[i] = zero ? 0 : (int8_t)lrint((double)(x[i] * inverse));
-        sum[i / 16] = (int16_t)(sum[i / 16] + q[i]);
+        const int q = zero ? 0 : (int)lrint((double)(x[i] * inverse));
+        high[i] = (int8_t)floor((q + 64) / 128.0);
+        low[i] = (int8_t)(q - 128 * high[i]);
+        sum[i / 16] += q;
     }
     if (zero)
         *d = finite ? 0.0f : NAN;
@@ -41,28 +43,29 @@ static void expect_block(int8_t* q, float* d, int16_t* sum, const float* x) {
 
 static void expect_rows(uint8_t* y, const float* x, int64_t n, int64_t k) {
     for (int64_t t = 0; t < n; t++) {
-        uint8_t* row = y + t * CK_Q8_ROW_BYTES(k);
+        uint8_t* row = y + t * CK_Q16_ROW_BYTES(k);
         for (int64_t b = 0; b < k / 32; b++)
-            expect_block((int8_t*)row + 32 * b, (float*)(void*)(row + k) + b,
-                         (int16_t*)(void*)(row + k + k / 8) + 2 * b, x + t * k + 32 * b);
+            expect_block((int8_t*)row + 32 * b, (int8_t*)row + k + 32 * b, (float*)(void*)(row + 2 * k) + b,
+                         (int32_t*)(void*)(row + 2 * k + k / 8) + 2 * b, x + t * k + 32 * b);
     }
 }
 
 // Bytes equal, but for NaN scales, which need only both be NaN.
 static bool same_rows(const uint8_t* a, const uint8_t* b, int64_t n, int64_t k) {
-    for (int64_t t = 0; t < n; t++, a += CK_Q8_ROW_BYTES(k), b += CK_Q8_ROW_BYTES(k)) {
-        const float *da = (const float*)(const void*)(a + k), *db = (const float*)(const void*)(b + k);
+    for (int64_t t = 0; t < n; t++, a += CK_Q16_ROW_BYTES(k), b += CK_Q16_ROW_BYTES(k)) {
+        const float *da = (const float*)(const void*)(a + 2 * k), *db = (const float*)(const void*)(b + 2 * k);
         for (int64_t i = 0; i < k / 32; i++)
             if (memcmp(da + i, db + i, 4) != 0 && !(isnan(da[i]) && isnan(db[i])))
                 return false;
-        if (memcmp(a, b, (size_t)k) != 0 || memcmp(a + k + k / 8, b + k + k / 8, (size_t)k / 8) != 0)
+        const int64_t sums = 2 * k + k / 8;
+        if (memcmp(a, b, 2 * (size_t)k) != 0 || memcmp(a + sums, b + sums, (size_t)k / 4) != 0)
             return false;
     }
     return true;
 }
 
 static void check(const char* what, const float* values, int64_t n, int64_t k) {
-    const int64_t n_bytes = n * CK_Q8_ROW_BYTES(k);
+    const int64_t n_bytes = n * CK_Q16_ROW_BYTES(k);
     const ck_buffer x = ck_buffer_of(n * k * 4, 4), want = ck_buffer_of(n_bytes, 4);
     memcpy(x.p, values, (size_t)(n * k * 4));
     expect_rows(want.p, x.p, n, k);
@@ -103,12 +106,12 @@ static void check_value(const char* what, float value, float noise) {
     check(what, x, 1, 160);
 }
 
-// Whole numbers and halves with the largest at 127: ties go to even.
+// Whole numbers and halves with the largest at 16256: ties go to even, and low takes its extremes.
 static void check_ties(void) {
     float x[64];
     for (int i = 0; i < 64; i++)
-        x[i] = (float)(i - 32) * 0.5f;
-    x[0] = x[32] = -127.0f;
+        x[i] = (float)(i - 32) * 0.5f + (i % 2 ? 64.0f : -64.0f);
+    x[0] = x[32] = -16256.0f;
     check("ties", x, 1, 64);
 }
 
@@ -125,9 +128,9 @@ int main(void) {
     check_value("minus infinity in zeros", -INFINITY, 0.0f);
     check_value("nan", NAN, 1.0f);
     check_value("nan in zeros", NAN, 0.0f);
-    check_value("subnormal scale", 0x1p-126f, 0x1p-140f);
-    check_value("smallest normal scale", 127 * 0x1p-126f, 0x1p-122f);
-    check_value("below the smallest normal scale", 126.99f * 0x1p-126f, 0x1p-122f);
+    check_value("subnormal scale", 0x1p-119f, 0x1p-133f);
+    check_value("smallest normal scale", 16256 * 0x1p-126f, 0x1p-122f);
+    check_value("below the smallest normal scale", 16255.9f * 0x1p-126f, 0x1p-122f);
     check_value("subnormals", 0x1p-149f, 0x1p-148f);
     for (int i = 0; i < 2000; i++)
         check_value("scale", ck_random_float(), ck_random_float());

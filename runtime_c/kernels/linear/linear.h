@@ -5,19 +5,19 @@
 //   linear_add  y[t][o] = residual[t][o] + dot[t][o]
 //   glu         y[t][o] = act(dot_gate[t][o]) * dot_up[t][o], act 0 silu, 1 gelu_tanh (ck_math.h)
 //
-// term, with u the weight's bytes, x the activation's, dx its scale (blocks.h):
-//   isum = sum_i u[i] * x[i], xs = sum_i x[i] over the block: exact in int32
+// term, with u the weight's bytes, q = 128 * high + low the activation's 15 bits, dx its scale (blocks.h):
+//   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block: exact in int32, then rounded to f32
 //   q8_0  (d * dx) * (float)(isum - 128 * xs)
 //   q5_0  (d * dx) * (float)(isum - 16 * xs)
 //   q4_1  (d * dx) * (float)isum + m * (dx * (float)xs)
 //   q4_k  (D * dx) * (float)isum + M * (dx * (float)xs), D = d * sc and M = -(dmin * mn), both exact
-//   q6_k  (d * dx) * (float)(sc0 * (isum0 - 32 * xs0) + sc1 * (isum1 - 32 * xs1)), over two halves of 16
+//   q6_k  (d * dx) * ((float)(isum0 - 32 * xs0) * sc0 + (float)(isum1 - 32 * xs1) * sc1), over two halves of 16
 //
 // n         rows of x, y and residual; 0 writes nothing
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y
 // n_in      columns, a multiple of the type's block, at most 262144; 0 makes every dot 0
 // y         [n][n_out] f32; overlaps nothing but residual, to which it may be equal
-// x         n q8 rows, 4-byte aligned; q in -127..127 (the AVX2 kernel of q8_0 cannot negate -128)
+// x         n q16 rows, 4-byte aligned; high in -127..127 (the AVX2 kernel of q8_0 cannot negate -128)
 // w, w_up   r16, any alignment, read only
 // residual  [n][n_out] f32, linear_add only
 // bits      every operation is rounded to f32, in the order written (no fma); dot starts from 0 and adds the

@@ -4,7 +4,7 @@
 #define CK_PACKED_BLOCK ck_r16_q5_0
 #define CK_BLOCK_COLUMNS 32
 
-static void add_block(float* acc, const ck_r16_q5_0* w, const ck_q8_row* x, int64_t b) {
+static void add_block(float* acc, const ck_r16_q5_0* w, const ck_q16_row* x, int64_t b) {
     const int32_t xs = x->sum[2 * b] + x->sum[2 * b + 1];
     int32_t isum[CK_PANEL] = {0};
     uint8_t u[64];
@@ -12,7 +12,7 @@ static void add_block(float* acc, const ck_r16_q5_0* w, const ck_q8_row* x, int6
         ck_nibble_group(u, w->q[g % 4], g);
         for (int i = 0; i < 64; i++)
             u[i] |= (uint8_t)((w->h[i] >> g & 1) << 4);
-        ck_add_group(isum, u, x->q + 32 * b + 4 * g);
+        ck_add_group(isum, u, x, 32 * b + 4 * g);
     }
     for (int r = 0; r < CK_PANEL; r++)
         acc[r] += ck_f16_float(w->d[r]) * x->d[b] * (float)(isum[r] - 16 * xs);

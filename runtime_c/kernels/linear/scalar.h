@@ -5,10 +5,13 @@
 #include "rows.h"
 #include "store.h"
 
-// isum[r] += sum over 4 columns of the group's vector u [64] and x [4].
-static inline void ck_add_group(int32_t isum[CK_PANEL], const uint8_t* u, const int8_t* x) {
-    for (int r = 0; r < CK_PANEL; r++)
-        isum[r] += u[4 * r] * x[0] + u[4 * r + 1] * x[1] + u[4 * r + 2] * x[2] + u[4 * r + 3] * x[3];
+// isum[r] += sum over the 4 columns from `column` of the group's vector u [64] and x.
+static inline void ck_add_group(int32_t isum[CK_PANEL], const uint8_t* u, const ck_q16_row* x, int64_t column) {
+    for (int j = 0; j < 4; j++) {
+        const int32_t q = 128 * x->high[column + j] + x->low[column + j];
+        for (int r = 0; r < CK_PANEL; r++)
+            isum[r] += u[4 * r + j] * q;
+    }
 }
 
 // u [64] = group g, from its nibble vector q [64].

@@ -2,25 +2,25 @@
 
 #define CK_QUANTIZE_NAME ck_quantize_rows__scalar
 
-static void quantize_block(int8_t* q, float* d, int16_t* sum, const float* x) {
+static void quantize_block(ck_q16_out y, const float* x) {
     uint32_t largest = 0;
     for (int i = 0; i < 32; i++) {
         const uint32_t bits = ck_float_bits(x[i]) & 0x7fffffffu;
         largest = bits > largest ? bits : largest;
     }
     const ck_quantize_scale scale = ck_quantize_scale_of(largest);
+    y.sum[0] = y.sum[1] = 0;
     for (int i = 0; i < 32; i++) {
         // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits.
         const float shifted = x[i] * scale.inverse + 12582912.0f;
-        q[i] = scale.inverse > 0.0f ? (int8_t)(ck_float_bits(shifted) - 0x4b400000u) : 0;
+        const int32_t q = scale.inverse > 0.0f ? (int32_t)(ck_float_bits(shifted) - 0x4b400000u) : 0;
+        // Shifted as a number above zero: q + 64 >= -127 * 128.
+        const int32_t high = ((q + 64 + 128 * 128) >> 7) - 128;
+        y.high[i] = (int8_t)high;
+        y.low[i] = (int8_t)(q - 128 * high);
+        y.sum[i / 16] += q;
     }
-    for (int h = 0; h < 2; h++) {
-        int total = 0;
-        for (int i = 0; i < 16; i++)
-            total += q[16 * h + i];
-        sum[h] = (int16_t)total;
-    }
-    *d = scale.d;
+    *y.d = scale.d;
 }
 
 #include "rows.inc"

@@ -1,13 +1,15 @@
-// quantize: rows of activations to int8, an f32 scale for each block of 32, and the sums that offsets need.
+// quantize: rows of activations to 15 bits, an f32 scale for each block of 32, and the sums that offsets need.
 //
-//   d[b]   = max_i |x[i]| / 127                        i in block b
-//   q[i]   = rint(x[i] * (1 / d[b])), ties to even     in -127..127; 0 when d[b] is 0 or subnormal
-//   sum[h] = sum_i q[i]                                i in half-block h: 16 columns
+//   d[b]    = max_i |x[i]| / 16256                      i in block b; 16256 = 127 * 128
+//   q[i]    = rint(x[i] * (1 / d[b])), ties to even     in -16256..16256; 0 when d[b] is 0 or subnormal
+//   high[i] = floor((q[i] + 64) / 128)                  in -127..127
+//   low[i]  = q[i] - 128 * high[i]                      in -64..63
+//   sum[h]  = sum_i q[i]                                i in half-block h: 16 columns
 //   A block with a NaN or an infinity has d = NaN and q = 0, so that what is computed from it is NaN.
 //
 // n        rows
 // k        columns, a multiple of 32
-// y        n q8 rows (blocks.h) of CK_Q8_ROW_BYTES(k) bytes, 4-byte aligned; overlaps nothing
+// y        n q16 rows (blocks.h) of CK_Q16_ROW_BYTES(k) bytes, 4-byte aligned; overlaps nothing
 // x        [n][k] f32
 // bits     the same on every path
 // threads  slices of rows

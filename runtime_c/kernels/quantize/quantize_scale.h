@@ -6,13 +6,22 @@
 #include "../slice.h"
 #include "quantize.h"
 
+#define CK_Q16_MAX 16256.0f
+
 typedef struct {
     float d, inverse;  // inverse: 0 where q must be 0
 } ck_quantize_scale;
 
+// Where a block goes: its columns' planes, its scale and its two sums.
+typedef struct {
+    int8_t *high, *low;
+    float* d;
+    int32_t* sum;
+} ck_q16_out;
+
 // largest: the largest bits of |x|, as integers: so compared, NaN is above infinity, and that above the rest.
 static inline ck_quantize_scale ck_quantize_scale_of(uint32_t largest) {
-    const float d = ck_bits_float(largest) / 127.0f;
+    const float d = ck_bits_float(largest) / CK_Q16_MAX;
     if (largest >= 0x7f800000u)
         return (ck_quantize_scale){ck_bits_float(0x7fc00000u), 0.0f};
     // Below the smallest normal number 1 / d could be infinite.
