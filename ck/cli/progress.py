@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 # Without a terminal, one line at most so often.
@@ -12,27 +12,39 @@ QUIET_S = 10.0
 
 @contextmanager
 def transfer(label: str) -> Generator[Callable[[int, int], None]]:
-    """A callback (bytes done, bytes in all) that shows a download."""
+    """A callback (bytes done, bytes in all) that shows a download; nothing is shown, nor imported, before."""
     if not sys.stderr.isatty():
         yield _plain_transfer(label)
         return
+    with ExitStack() as stack:
+        bar: Callable[[int, int], None] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or _bar(label, stack)
+            bar(done, total)
+
+        yield show
+
+
+def _bar(label: str, stack: ExitStack) -> Callable[[int, int], None]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    bars = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    task = bars.add_task(label, total=None)
+    return lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def _plain_transfer(label: str) -> Callable[[int, int], None]:
-    next_line = time.monotonic()
+    next_line, said = time.monotonic(), -1
 
     def show(done: int, total: int) -> None:
-        nonlocal next_line
+        nonlocal next_line, said
         now = time.monotonic()
-        if now >= next_line or done == total:
-            next_line = now + QUIET_S
+        if (now >= next_line or done == total) and done != said:
+            next_line, said = now + QUIET_S, done
             print(f"{label}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
 
     return show
