@@ -66,7 +66,7 @@ def reference(path: Path, cache: Path) -> Reference:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     text = hashlib.sha256(PROSE.read_bytes() + repr((PROMPTS, N_TOKENS, N_GREEDY)).encode()).hexdigest()
-    folder = cache / f"{path.stem}-{digest[:12]}-{text[:8]}-transformers-{transformers.__version__}"
+    folder = cache / f"{digest[:16]}-{text[:8]}-transformers-{transformers.__version__}"
     done = folder / "greedy.json"
     with _locked(cache / "lock"):
         if not done.exists():

@@ -14,7 +14,7 @@ from ck.ir.evaluate import Environment, evaluate
 from tests.models import MODELS, model_path
 from tests.oracle.reference import N_TOKENS, Reference
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(900)]
 
 MAX_ABS = 1e-3
 CHUNK = 256
