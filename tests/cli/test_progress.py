@@ -7,7 +7,6 @@ import pytest
 
 from ck.cli import progress
 
-
 Captured = pytest.CaptureFixture[str]
 
 
