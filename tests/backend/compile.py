@@ -5,6 +5,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from xdsl.context import Context
 from xdsl.dialects import arith, builtin, func, math, memref, scf, vector
@@ -58,3 +59,10 @@ def compile_c(text: str, folder: Path, machine: str = "native") -> ctypes.CDLL:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(target))
+
+
+def assert_bits(got: np.ndarray, expected: np.ndarray) -> None:
+    """Equal bits; any NaN equals any NaN."""
+    nan = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(got), nan)
+    np.testing.assert_array_equal(got.view(np.uint32)[~nan], expected.view(np.uint32)[~nan])

@@ -6,12 +6,11 @@ more.
 
 import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import llvmlite.binding as llvm
-import numpy as np
 from xdsl.dialects import arith, func, math, memref, scf, vector
-from xdsl.dialects.builtin import Float32Type, IndexType, IntegerType, MemRefType, ModuleOp, VectorType
+from xdsl.dialects.builtin import Float32Type, IndexType, IntegerType, MemRefType, VectorType
 from xdsl.ir import Block, Operation, SSAValue
 
 _BINARY = {
@@ -108,6 +107,17 @@ class _Function:
         first = self.emit(f"or {bits} {beyond}, {nan}")
         self.names[op.results[0]] = self.emit(f"select {bits} {first}, {type} {a}, {type} {b}")
 
+    def arith_negf(self, op: arith.NegfOp, names: Sequence[str]) -> None:
+        self.names[op.result] = self.emit(f"fneg {_type(op.result.type)} {names[0]}")
+
+    def arith_index_cast(self, op: arith.IndexCastOp, names: Sequence[str]) -> None:
+        source, target = _type(op.input.type), _type(op.result.type)
+        how = "sext" if target == "i64" else "trunc"
+        self.names[op.result] = self.emit(f"{how} {source} {names[0]} to {target}")
+
+    def arith_sitofp(self, op: arith.SIToFPOp, names: Sequence[str]) -> None:
+        self.names[op.result] = self.emit(f"sitofp {_type(op.input.type)} {names[0]} to float")
+
     def arith_constant(self, op: arith.ConstantOp, names: Sequence[str]) -> None:
         value = op.value.value.data
         self.names[op.result] = _float(value) if isinstance(op.result.type, Float32Type) else str(value)
@@ -195,9 +205,8 @@ class _Function:
             self.names[result] = self.names[argument]
 
 
-def llvm_text(module: ModuleOp) -> str:
-    """LLVM IR for every function of `module`."""
-    functions = [op for op in module.body.block.ops if isinstance(op, func.FuncOp)]
+def llvm_text(functions: Iterable[func.FuncOp]) -> str:
+    """LLVM IR for functions."""
     return "\n\n".join(_Function(function).text() for function in functions)
 
 
@@ -216,11 +225,10 @@ class Jit:
         self.engine = llvm.create_mcjit_compiler(self.module, self.machine)
         self.engine.finalize_object()
 
-    def call(self, name: str, buffers: Sequence[np.ndarray], *numbers: int) -> None:
-        """Call a function with buffers, then integers."""
-        kinds = [ctypes.c_void_p] * len(buffers) + [ctypes.c_int64] * len(numbers)
+    def call(self, name: str, *arguments: ctypes.c_void_p | ctypes.c_int64) -> None:
+        """Call a function."""
         address = self.engine.get_function_address(name)
-        ctypes.CFUNCTYPE(None, *kinds)(address)(*(b.ctypes.data for b in buffers), *numbers)
+        ctypes.CFUNCTYPE(None, *map(type, arguments))(address)(*arguments)
 
 
 def _declare(text: str) -> str:

@@ -14,7 +14,7 @@ from xdsl.dialects.func import FuncOp
 
 from ck.backend.c.text import emit_module
 from ck.ir.rt.evaluate_loops import run_function
-from tests.backend.compile import FLAGS, compile_c, expand, parse
+from tests.backend.compile import FLAGS, assert_bits, compile_c, expand, parse
 from tests.backend.llvm_text import Jit, llvm_text
 from tests.backend.row_kernels import COLUMNS, KERNELS, ROWS
 
@@ -24,6 +24,11 @@ BEGIN, END = 1, ROWS - 1
 @cache
 def module():
     return expand(parse("\n".join(make(columns) for make in KERNELS.values() for columns in COLUMNS)))
+
+
+@cache
+def functions() -> dict[str, FuncOp]:
+    return {op.sym_name.data: op for op in module().body.block.ops if isinstance(op, FuncOp)}
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +45,7 @@ def library(tmp_path_factory):
 
 @cache
 def jit() -> Jit:
-    return Jit(llvm_text(module()))
+    return Jit(llvm_text(functions().values()))
 
 
 def inputs(columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,23 +66,15 @@ def buffers(kernel: str, columns: int) -> list[np.ndarray]:
     return [x, w, y] if kernel == "rms_norm" else [x, y]
 
 
+def arguments(arrays: list[np.ndarray]) -> list[ctypes.c_void_p | ctypes.c_int64]:
+    return [*(ctypes.c_void_p(a.ctypes.data) for a in arrays), ctypes.c_int64(BEGIN), ctypes.c_int64(END)]
+
+
 @cache
 def by_numpy(kernel: str, columns: int) -> np.ndarray:
-    function = next(
-        op
-        for op in module().body.block.ops
-        if isinstance(op, FuncOp) and op.sym_name.data == f"{kernel}_{columns}"
-    )
     arrays = buffers(kernel, columns)
-    run_function(function, [*arrays, BEGIN, END])
+    run_function(functions()[f"{kernel}_{columns}"], [*arrays, BEGIN, END])
     return arrays[-1]
-
-
-def assert_bits(got: np.ndarray, expected: np.ndarray) -> None:
-    """Equal bits; any NaN equals any NaN."""
-    nan = np.isnan(expected)
-    np.testing.assert_array_equal(np.isnan(got), nan)
-    np.testing.assert_array_equal(got.view(np.uint32)[~nan], expected.view(np.uint32)[~nan])
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
@@ -85,8 +82,7 @@ def assert_bits(got: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("machine", FLAGS)
 def test_c_equals_numpy(machine: str, kernel: str, columns: int, library) -> None:
     arrays = buffers(kernel, columns)
-    function = getattr(library(machine), f"{kernel}_{columns}")
-    function(*(ctypes.c_void_p(a.ctypes.data) for a in arrays), ctypes.c_int64(BEGIN), ctypes.c_int64(END))
+    getattr(library(machine), f"{kernel}_{columns}")(*arguments(arrays))
     assert_bits(arrays[-1], by_numpy(kernel, columns))
 
 
@@ -94,7 +90,7 @@ def test_c_equals_numpy(machine: str, kernel: str, columns: int, library) -> Non
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_llvm_equals_numpy(kernel: str, columns: int) -> None:
     arrays = buffers(kernel, columns)
-    jit().call(f"{kernel}_{columns}", arrays, BEGIN, END)
+    jit().call(f"{kernel}_{columns}", *arguments(arrays))
     assert_bits(arrays[-1], by_numpy(kernel, columns))
 
 

@@ -1,0 +1,97 @@
+"""The demo models' programs: any stored stage gives the same C, generated rows the same bits everywhere."""
+
+import ctypes
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xdsl.dialects.builtin import IndexType, MemRefType, ModuleOp
+from xdsl.dialects.func import FuncOp
+
+from ck.backend.c.program import emit_program
+from ck.backend.c.text import emit_functions
+from ck.cli import opt
+from ck.frontend.graph import Plan, build_graph, weight_type
+from ck.frontend.model import open_model
+from ck.ir.dialects import context
+from ck.ir.rt.evaluate_loops import run_function
+from ck.passes.pipeline import run_stages
+from tests.backend.compile import assert_bits, compile_c
+from tests.backend.llvm_text import Jit, llvm_text
+from tests.models import MODELS
+
+ROWS, BEGIN, END = 7, 1, 6
+
+
+@cache
+def stages(path: Path) -> tuple[Mapping[str, str], ModuleOp]:
+    """The text of each stage of the model at `path`, and the scheduled module."""
+    source = open_model(path)
+    storage = {
+        name: weight_type(tensor.shape, tensor.storage.name) for name, tensor in source.file.tensors.items()
+    }
+    module = build_graph(source.hp, source.architecture, storage, Plan(16, 64, "f16")).module
+    return {stage: str(module) for stage in run_stages(context(), module)}, module
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_stored_stage_gives_the_same_c(model: str, cut: Callable[..., Path], tmp_path: Path) -> None:
+    texts, scheduled = stages(cut(model))
+    expected = emit_program(scheduled)
+    for stage, text in texts.items():
+        stored, made = tmp_path / f"{stage}.mlir", tmp_path / f"{stage}.c"
+        stored.write_text(text)
+        assert opt.run([str(stored), "-t", "c", "-o", str(made)]) == 0
+        assert made.read_text() == expected, f"{stage}: other C than in one go"
+
+
+def row_functions(module: ModuleOp) -> list[FuncOp]:
+    """The generated functions: those over rows [begin, end)."""
+    functions = [op for op in module.ops if isinstance(op, FuncOp)]
+    return [f for f in functions if f.body.blocks and f.body.block.args[-1].name_hint == "end"]
+
+
+def arguments(function: FuncOp) -> list[np.ndarray | int]:
+    """Random buffers, ROWS rows where the number is open; begin and end."""
+    rng = np.random.default_rng(len(function.sym_name.data))
+    made: list[np.ndarray | int] = []
+    for type in function.function_type.inputs.data[:-2]:
+        if isinstance(type, IndexType):
+            made.append(1000)
+            continue
+        assert isinstance(type, MemRefType)
+        shape = [ROWS if extent < 0 else extent for extent in type.get_shape()]
+        made.append(rng.standard_normal(shape, dtype=np.float32))
+    return [*made, BEGIN, END]
+
+
+def copies(values: list[np.ndarray | int]) -> list[np.ndarray | int]:
+    return [value.copy() if isinstance(value, np.ndarray) else value for value in values]
+
+
+def as_c(values: list[np.ndarray | int]) -> list[ctypes.c_void_p | ctypes.c_int64]:
+    return [ctypes.c_int64(v) if isinstance(v, int) else ctypes.c_void_p(v.ctypes.data) for v in values]
+
+
+@pytest.mark.parametrize("machine", ["native", "plain"])
+@pytest.mark.parametrize("model", MODELS)
+def test_generated_rows_equal_numpy_and_llvm(
+    model: str, machine: str, cut: Callable[..., Path], tmp_path: Path
+) -> None:
+    module = stages(cut(model))[1]
+    functions = row_functions(module)
+    assert len(functions) >= 2
+    library = compile_c(emit_functions(functions, linkage=""), tmp_path, machine)
+    jit = Jit(llvm_text(functions))
+    for function in functions:
+        name = function.sym_name.data
+        by_c, by_llvm, by_numpy = (copies(arguments(function)) for _ in range(3))
+        run_function(function, by_numpy)
+        getattr(library, name)(*as_c(by_c))
+        jit.call(name, *as_c(by_llvm))
+        for got in (by_c, by_llvm):
+            for one, other in zip(got, by_numpy, strict=True):
+                if isinstance(other, np.ndarray):
+                    assert_bits(one, other)
