@@ -105,7 +105,7 @@ class CkOpt(xDSLOptMain):
             line = f"// after {done.name}: {wall_ms:.1f} ms, {n_before} -> {self._n_ops} ops"
             between = self.args.print_between_passes and to_come is not None
             if between or done.name in self.args.print_after:
-                print(f"{line}\n{module}", file=sys.stderr)
+                print(line, module, sep="\n", file=sys.stderr)
             elif self.args.time_passes:
                 print(line, file=sys.stderr)
         self._started = time.perf_counter()

@@ -1,0 +1,82 @@
+"""ck-opt: what goes to which stream, its exit codes, its start."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ck.cli import opt
+
+ROW = """
+func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
+  %a = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
+  %y = ck.silu %a : tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %y : tensor<2x32xf32>
+}
+"""
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> str:
+    path = tmp_path / "row.mlir"
+    path.write_text(ROW)
+    return str(path)
+
+
+def test_ir_goes_to_stdout_and_the_rest_to_stderr(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opt.run([row, "-p", "ck-fuse-rows,cse", "--print-after", "ck-fuse-rows", "--time-passes"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("builtin.module") == 1
+    assert "ck.fused" in out
+    first, *rest = err.splitlines()
+    assert first.startswith("// after ck-fuse-rows: ")
+    assert first.endswith(" ms, 5 -> 7 ops")
+    assert rest[0] == "builtin.module {"
+    assert rest[-1].startswith("// after cse: ")
+
+
+def test_between_passes_leaves_out_the_last(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opt.run([row, "-p", "ck-fuse-linear,ck-fuse-rows", "--print-between-passes"]) == 0
+    err = capsys.readouterr().err
+    assert "// after ck-fuse-linear" in err
+    assert "// after ck-fuse-rows" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-p", "ck-nonsense"], 2, "ck-opt: --passes: Unrecognized passes: ['ck-nonsense']"),
+        (["--print-after", "ck-nonsense"], 2, "ck-opt: --print-after: takes one of "),
+        (["-p", "ck-select-kernels"], 3, "ck.silu stands outside ck.fused: run ck-fuse-rows before"),
+        (["-t", "c"], 70, "ck.errors.InternalError: C: "),
+    ],
+)
+def test_failures(
+    row: str, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert opt.run([row, *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_are_not_there_or_not_ir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opt.run([str(tmp_path / "none.mlir")]) == 2
+    assert "none.mlir: no such file" in capsys.readouterr().err
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("func.func @f( {")
+    assert opt.run([str(wrong)]) == 3
+    assert "wrong.txt:1:" in capsys.readouterr().err
+
+
+def test_the_command_starts_in_time(row: str, measured) -> None:
+    """It needs xdsl, numpy and networkx, nothing of torch or of the runtime."""
+    command = [sys.executable, "-c", "from ck.cli.opt import main; main()", row, "-p", "ck-fuse-rows"]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wall_s = time.perf_counter() - started
+    assert "ck.fused" in done.stdout
+    measured(f"ck-opt on a file of 5 ops: {wall_s:.2f} s")
+    heavy = "import sys, ck.cli.opt; print({'torch', 'transformers', 'tokenizers'} & sys.modules.keys())"
+    listed = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert listed.stdout == "set()\n"
