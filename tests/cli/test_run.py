@@ -230,7 +230,7 @@ class Terminal:
 
     def until(self, words: str) -> None:
         """Read until `words` come, which are taken out of the text."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while words not in self.text:
             ready, _, _ = select.select([self.ours], [], [], 1)
             if ready:
@@ -246,7 +246,7 @@ class Terminal:
         os.write(self.ours, text.encode())
 
     def end(self) -> int:
-        code = self.child.wait(timeout=30)
+        code = self.child.wait(timeout=60)
         os.close(self.ours)
         return code
 
