@@ -45,8 +45,9 @@ static void expect_rows(uint8_t* y, const float* x, int64_t n, int64_t k) {
     for (int64_t t = 0; t < n; t++) {
         uint8_t* row = y + t * CK_Q16_ROW_BYTES(k);
         for (int64_t b = 0; b < k / 32; b++)
-            expect_block((int8_t*)row + 32 * b, (int8_t*)row + k + 32 * b, (float*)(void*)(row + 2 * k) + b,
-                         (int32_t*)(void*)(row + 2 * k + k / 8) + 2 * b, x + t * k + 32 * b);
+            expect_block((int8_t*)row + 32 * b, (int8_t*)row + k + 32 * b,
+                         (float*)(void*)(row + 2 * k) + b, (int32_t*)(void*)(row + 2 * k + k / 8) + 2 * b,
+                         x + t * k + 32 * b);
     }
 }
 

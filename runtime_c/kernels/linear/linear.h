@@ -11,7 +11,7 @@
 //   q5_0  (d * dx) * (float)(isum - 16 * xs)
 //   q4_1  (d * dx) * (float)isum + m * (dx * (float)xs)
 //   q4_k  (D * dx) * (float)isum + M * (dx * (float)xs), D = d * sc and M = -(dmin * mn), both exact
-//   q6_k  (d * dx) * ((float)(isum0 - 32 * xs0) * sc0 + (float)(isum1 - 32 * xs1) * sc1), over two halves of 16
+//   q6_k  (d * dx) * ((float)(isum0 - 32 * xs0) * sc0 + (float)(isum1 - 32 * xs1) * sc1), halves of 16
 //
 // n         rows of x, y and residual; 0 writes nothing
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y

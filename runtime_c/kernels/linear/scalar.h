@@ -6,7 +6,8 @@
 #include "store.h"
 
 // isum[r] += sum over the 4 columns from `column` of the group's vector u [64] and x.
-static inline void ck_add_group(int32_t isum[CK_PANEL], const uint8_t* u, const ck_q16_row* x, int64_t column) {
+static inline void ck_add_group(int32_t isum[CK_PANEL], const uint8_t* u, const ck_q16_row* x,
+                                int64_t column) {
     for (int j = 0; j < 4; j++) {
         const int32_t q = 128 * x->high[column + j] + x->low[column + j];
         for (int r = 0; r < CK_PANEL; r++)

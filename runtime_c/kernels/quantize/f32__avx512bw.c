@@ -93,7 +93,7 @@ static inline void quantize_four(ck_q16_out y, const float* x) {
     // Zeros, NaN and infinities are for the careful path.
     if (_mm_mask_cmp_ps_mask(finite, scale, _mm_set1_ps(0x1p-126f), _CMP_GE_OQ) != 15) {
         for (int b = 0; b < 4; b++)
-            quantize_block((ck_q16_out){y.high + 32 * b, y.low + 32 * b, y.d + b, y.sum + 2 * b}, x + 32 * b);
+            quantize_block(ck_q16_block(y, b), x + 32 * b);
         return;
     }
     float inverse[4];

@@ -1,4 +1,4 @@
-// quantize: rows of activations to 15 bits, an f32 scale for each block of 32, and the sums that offsets need.
+// quantize: rows of activations to 15 bits, with an f32 scale a block of 32 and the sums that offsets need.
 //
 //   d[b]    = max_i |x[i]| / 16256                      i in block b; 16256 = 127 * 128
 //   q[i]    = rint(x[i] * (1 / d[b])), ties to even     in -16256..16256; 0 when d[b] is 0 or subnormal

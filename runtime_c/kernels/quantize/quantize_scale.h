@@ -12,12 +12,17 @@ typedef struct {
     float d, inverse;  // inverse: 0 where q must be 0
 } ck_quantize_scale;
 
-// Where a block goes: its columns' planes, its scale and its two sums.
+// Where a row or a block goes: its columns' planes, its scales and its sums.
 typedef struct {
     int8_t *high, *low;
     float* d;
     int32_t* sum;
 } ck_q16_out;
+
+// Block b of a row, or of what begins at a block.
+static inline ck_q16_out ck_q16_block(ck_q16_out y, int64_t b) {
+    return (ck_q16_out){y.high + 32 * b, y.low + 32 * b, y.d + b, y.sum + 2 * b};
+}
 
 // largest: the largest bits of |x|, as integers: so compared, NaN is above infinity, and that above the rest.
 static inline ck_quantize_scale ck_quantize_scale_of(uint32_t largest) {
