@@ -6,6 +6,7 @@ python runtime_c/build.py --bench NAME            build and run bench/bench_NAME
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -88,7 +89,7 @@ def _compile(compiler: str, source: Path, build_dir: Path, extra: list[str]) -> 
     if _is_current(target, stamp):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Made under another name and renamed: two builds may run at once.
+    # Made under another name and renamed: a compiler that is killed leaves no half of an object.
     fresh = target.with_suffix(f".{os.getpid()}.o")
     _run([*command, "-o", str(fresh), "-MMD", "-MF", str(target.with_suffix(".d"))])
     fresh.replace(target)
@@ -99,7 +100,10 @@ def _compile(compiler: str, source: Path, build_dir: Path, extra: list[str]) -> 
 def compile_all(sources: list[Path], build_dir: Path, extra: list[str], jobs: int | None) -> list[Path]:
     """Objects of `sources`, the changed ones compiled, by `jobs` processes at a time (None: one a CPU)."""
     compiler = find_compiler()
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+    build_dir.mkdir(parents=True, exist_ok=True)
+    with open(build_dir / ".lock", "w") as lock, ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        # Of two builds at once the second finds what the first has made.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         return list(pool.map(lambda source: _compile(compiler, source, build_dir, extra), sources))
 
 
