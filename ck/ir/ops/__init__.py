@@ -19,6 +19,7 @@ from ck.ir.ops.rope import RopeOp
 from ck.ir.ops.rope_table import RopeTableOp
 from ck.ir.ops.scale import ScaleOp
 from ck.ir.ops.silu import SiluBwdOp, SiluOp
+from ck.ir.ops.softcap import SoftcapBwdOp, SoftcapOp
 from ck.ir.ops.weight import WeightOp
 
 OPS: tuple[type[CkOp], ...] = (
@@ -41,6 +42,8 @@ OPS: tuple[type[CkOp], ...] = (
     ScaleOp,
     SiluBwdOp,
     SiluOp,
+    SoftcapBwdOp,
+    SoftcapOp,
     WeightOp,
     YieldOp,
 )
