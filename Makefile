@@ -1,0 +1,24 @@
+# Thin names over the project's own commands.
+PYTHON ?= .venv/bin/python
+
+test:
+	./test
+
+runtime:            # rebuild libck_rt after a change in runtime_c
+	$(PYTHON) runtime_c/build.py
+
+kernels-sanitized:  # the C tests under address and undefined-behaviour sanitizers
+	$(PYTHON) runtime_c/build.py --tests --sanitize
+
+peer:               # build llama.cpp, the peer of the figures (about ten minutes, cached)
+	$(PYTHON) benchmarks/peers/llama_cpp.py
+
+bench: peer         # figures of docs/benchmarks.md
+	$(PYTHON) benchmarks/inference.py
+	$(PYTHON) benchmarks/compile_time.py
+
+docs:               # generated pages
+	$(PYTHON) scripts/write_cli_docs.py
+	$(PYTHON) scripts/ops_doc.py --write
+
+.PHONY: test runtime kernels-sanitized peer bench docs
