@@ -134,7 +134,7 @@ def main() -> int:
     args = arguments()
     try:
         llama_cpp.program("llama-bench")
-        models = {name: resolve_model(name).absolute() for name in args.models.split(",")}
+        models = {Path(name).name: resolve_model(name).absolute() for name in args.models.split(",")}
         rows = {n: measure(m, args.pairs, args.threads, args.repetitions) for n, m in models.items()}
         result = {
             "situation": situation(), "peer": llama_cpp.describe(), "pairs": args.pairs,
