@@ -293,7 +293,8 @@ class RowBuilder:
     ) -> SSAValue:
         part = value.columns(Columns(self.index(begin), live))
         if live < LANES:
-            part = self.insert(arith.SelectOp(self._mask(live), part, neutral))
+            kept = [lane if lane < live else LANES + lane for lane in range(LANES)]
+            part = self.insert(vector.ShuffleOp(part, neutral, order_attr(kept), result_type=VECTOR))
         return self.insert(operation(held, part))
 
     def _join(self, operation: Callable[..., Operation], sums: Sequence[SSAValue]) -> SSAValue:
