@@ -45,6 +45,8 @@ class RopeOp(CkOp, KernelOp, InPlace):
             or shape(table)[1] > columns // int_value(heads)
         ):
             raise VerifyException(f"ck.rope: {int_value(heads)} heads of {x} do not fit table {table}")
+        if shape(table)[1] % 2:
+            raise VerifyException(f"ck.rope: columns turn in pairs, table is {table}")
         if str_value(mode) not in MODES:
             raise VerifyException(f"ck.rope: mode is one of {', '.join(MODES)}, got {str_value(mode)}")
         return (x,)

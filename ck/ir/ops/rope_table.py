@@ -16,6 +16,7 @@ from xdsl.dialects.vector import BroadcastOp
 from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.op import Array, CkOp, RowWise, int_value
 from ck.ir.rows import VECTOR, Columns, RowBuilder, RowValue
@@ -35,6 +36,8 @@ class RopeTableOp(CkOp, RowWise):
 
     @staticmethod
     def infer(freq: Attribute, pos: Attribute, *, rows: Attribute) -> tuple[Attribute]:
+        if len(shape(freq)) != 1:
+            raise VerifyException(f"ck.rope_table: freq is [D/2], got {freq}")
         return (tensor(int_value(rows), 2 * shape(freq)[0]),)
 
     def reference(self, freq: Array, pos: int) -> tuple[Array]:
