@@ -1,0 +1,43 @@
+"""`ck.linear`, with a weight of every storage type."""
+
+from ck.dtypes import BY_NAME
+from ck.ir.ops.linear import LinearOp
+from ck.ir.types import ActivationType, WeightType, tensor
+from tests.ops.case import OpCase, Refusal, Sample
+
+
+def sample(rows: int, n_out: int, n_in: int, storage: str, residual: bool = False) -> Sample:
+    quantized = BY_NAME[storage].quantized
+    x = ActivationType.of((rows, n_in)) if quantized else tensor(rows, n_in)
+    added = (tensor(rows, n_out),) if residual else ()
+    return Sample((x, WeightType.of((n_out, n_in), storage), *added))
+
+
+CASE = OpCase(
+    LinearOp,
+    samples=(sample(1, 17, 64, "q8_0"), sample(3, 65, 256, "q4_k", True), sample(5, 100, 37, "f32")),
+    refusals=(
+        Refusal(Sample((tensor(1, 64), tensor(17, 64))), "w is a !ck.q"),
+        Refusal(Sample((tensor(1, 32), WeightType.of((17, 64), "q8_0"))), "have 32 columns, w is"),
+        Refusal(
+            Sample((ActivationType.of((1, 64)), WeightType.of((17, 64), "f16"))),
+            "a float weight .* takes f32 rows",
+        ),
+        Refusal(
+            Sample((tensor(1, 64), WeightType.of((17, 64), "f16"), tensor(1, 16))),
+            "the residual is tensor<1x17",
+        ),
+    ),
+)
+
+HALVES = OpCase(
+    LinearOp,
+    samples=(sample(1, 17, 65, "f16"), sample(3, 65, 33, "bf16", True), sample(7, 33, 3, "f32", True)),
+    refusals=(),
+)
+
+BLOCKS = OpCase(
+    LinearOp,
+    samples=(sample(5, 33, 96, "q4_1"), sample(1, 47, 160, "q5_0"), sample(9, 16, 512, "q6_k", True)),
+    refusals=(),
+)

@@ -1,0 +1,30 @@
+"""`ck.linear_multi`"""
+
+from ck.ir.ops.linear_multi import LinearMultiOp
+from ck.ir.types import ActivationType, WeightType, tensor
+from tests.ops.case import OpCase, Refusal, Sample
+
+CASE = OpCase(
+    LinearMultiOp,
+    samples=(
+        Sample((tensor(1, 37), WeightType.of((17, 37), "f32"), WeightType.of((5, 37), "f16"))),
+        Sample(
+            (
+                ActivationType.of((3, 256)),
+                WeightType.of((65, 256), "q4_k"),
+                WeightType.of((33, 256), "q6_k"),
+                WeightType.of((33, 256), "q8_0"),
+            )
+        ),
+        Sample(
+            (ActivationType.of((5, 64)), WeightType.of((100, 64), "q4_1"), WeightType.of((16, 64), "q5_0"))
+        ),
+    ),
+    refusals=(
+        Refusal(Sample((tensor(1, 64), WeightType.of((17, 64), "f32"))), "two weights or more, got 1"),
+        Refusal(
+            Sample((tensor(1, 64), WeightType.of((17, 64), "f32"), WeightType.of((17, 32), "f32"))),
+            "have 64 columns, w is",
+        ),
+    ),
+)

@@ -1,0 +1,18 @@
+"""`ck.mul`"""
+
+import numpy as np
+
+from ck.ir.ops.mul import MulOp
+from ck.ir.types import tensor
+from tests.ops.case import OpCase, Refusal, Sample
+
+CASE = OpCase(
+    MulOp,
+    samples=(
+        Sample((tensor(1, 17), tensor(1, 17))),
+        Sample((tensor(3, 65), tensor(3, 65))),
+        Sample((tensor(5, 128), tensor(5, 128))),
+    ),
+    refusals=(Refusal(Sample((tensor(2, 3), tensor(3, 3))), "operands have one type, got"),),
+    roundings=lambda a, b, y: np.abs(y),
+)
