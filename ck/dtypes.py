@@ -12,7 +12,7 @@ PANEL_ROWS = 16
 
 @dataclass(frozen=True)
 class StorageType:
-    """One storage type: `block` in elements, `file_bytes` per block of one row, `packed_bytes` per block of 16."""
+    """One storage type: elements of a `block`, its `file_bytes` in one row, its `packed_bytes` in 16 rows."""
 
     name: str
     ggml_id: int

@@ -1,4 +1,4 @@
-"""From a checked model to a module of `ck` ops: `@prefill`, `@decode` and `@head`, all from one family builder.
+"""From a checked model to a module of `ck` ops: `@prefill`, `@decode` and `@head`, all from one builder.
 
 @prefill(tokens [T], n, pos) -> hidden [T, D]      T the chunk's capacity, n live tokens from position pos on
 @decode(tokens [1], n, pos) -> logits [1, V]
@@ -49,7 +49,7 @@ def round_up(n: int, to: int) -> int:
 
 @dataclass
 class Graph:
-    """One function under construction. `storage` gives each tensor's type; `constants` are computed weights."""
+    """One function in the making. `storage` gives each tensor's type; `constants` are computed weights."""
 
     plan: Plan
     hp: HyperParameters
@@ -112,7 +112,7 @@ def build_graph(
     storage: dict[str, Attribute],
     plan: Plan,
 ) -> BuiltGraph:
-    """The module of a model: `storage` maps tensor names to `ck` types, `architecture` is the family's module."""
+    """The module of a model: `storage` gives each tensor its type, `architecture` is the family's module."""
     constants: dict[str, NDArray[Any]] = {}
     storage = dict(storage)
 

@@ -1,4 +1,4 @@
-"""Run `ck` functions in numpy, each op by its own `reference`: slow, obvious, what every backend is judged by.
+"""Run `ck` functions in numpy, each op by its own `reference`: slow, obvious, the judge of every backend.
 
 Rows from `n` on hold NaN after every op, so a result that reads one shows it.
 """
@@ -21,7 +21,7 @@ from ck.ir.types import KvType, shape
 
 @dataclass
 class Environment:
-    """What a module's names stand for: weights as f32 arrays, caches as pairs of arrays made when first asked."""
+    """What a module's names stand for: weights as f32 arrays, caches as pairs of arrays, made on demand."""
 
     weights: Mapping[str, Array]
     caches: dict[str, tuple[Array, Array]] = field(default_factory=dict[str, tuple[Array, Array]])

@@ -3,8 +3,8 @@
     func.func @silu_mul(%g: memref<?x1536xf32>, %u: memref<?x1536xf32>, %y: memref<?x1536xf32>,
                         %begin: index, %end: index)
 
-Inputs, then outputs, then the first row and the one after the last. The number of rows is not part of the code, so
-prefill and decode share it.
+Inputs, then outputs, then the first row and the one after the last. The number of rows is not part of the
+code, so prefill and decode share it.
 """
 
 from xdsl.builder import Builder, InsertPoint
@@ -31,7 +31,7 @@ def name_of(fused: FusedOp) -> str:
 
 
 def meaning_of(fused: FusedOp) -> object:
-    """Equal for two groups exactly when one function serves both: same ops, properties, wiring and columns."""
+    """Equal for two groups exactly when one function serves both: same ops, properties, wiring, columns."""
     place: dict[SSAValue, int] = {arg: i for i, arg in enumerate(fused.block.args)}
     steps: list[object] = [tuple(row_buffer(arg.type) for arg in fused.block.args)]
     for op in fused.block.ops:

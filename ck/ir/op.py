@@ -1,7 +1,7 @@
 """What every `ck` op promises, and the small interfaces by which passes know ops without naming them.
 
-An op is defined once, in ck/ir/ops/<op>.py: `infer` (its only shape rule, used by builder and verifier alike),
-`reference` (slow, obvious numpy), `vjp` (its gradient), `cost`, and its lowering: row-wise loops
+An op is defined once, in ck/ir/ops/<op>.py: `infer` (its only shape rule, used by builder and verifier
+alike), `reference` (slow, obvious numpy), `vjp` (its gradient), `cost`, and its lowering: row-wise loops
 (`RowWise.lower_row`) or a runtime kernel (`KernelOp.kernel`).
 """
 
@@ -127,7 +127,7 @@ class RowWise(ABC):
 class KernelCall:
     """A runtime kernel: its symbol, the immediates in the order of its C prototype, and how threads share it.
 
-    `split` is "rows" (a thread's rows of every operand are its own) or "cols" (a thread may read all of them).
+    `split` is "rows" (a thread's rows of every operand are its own) or "cols" (a thread may read any row).
     """
 
     symbol: str
@@ -144,8 +144,8 @@ class KernelOp(ABC):
     def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
         """Do what kernel `symbol` does, by the op's `reference`: fill the live rows of `outs` from `ins`.
 
-        Buffers are numpy arrays, weights f32 matrices, caches pairs of arrays, scalars ints. `KERNELS` lists the
-        beginnings of the symbols it answers for.
+        Buffers are numpy arrays, weights f32 matrices, caches pairs of arrays, scalars ints. `KERNELS` lists
+        the beginnings of the symbols it answers for.
         """
         raise NotImplementedError(f"{symbol} has no emulation")
 
@@ -155,7 +155,7 @@ class KernelOp(ABC):
 
 
 class Product:
-    """Multiplies the rows of operand 0 with the weights that follow it: quantised weights take quantised rows."""
+    """Multiplies the rows of operand 0 with the weights after it: quantised weights take quantised rows."""
 
 
 class InPlace:

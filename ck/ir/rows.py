@@ -1,11 +1,12 @@
 """Row-wise ops as loops: one row at a time, 16 columns at a time, reductions in a written order.
 
-A `RowValue` is a row that is not computed yet: it can say its 16 columns at a place. `RowBuilder` strings row values
-together and opens a loop only where one is forced: at a reduction, and at the end for what has to be stored.
-An output is stored in the first loop that needs it and loaded from there on, so nothing is computed twice.
+A `RowValue` is a row that is not computed yet: it can say its 16 columns at a place. `RowBuilder` strings row
+values together and opens a loop only where one is forced: at a reduction, and at the end for what has to be
+stored. An output is stored in the first loop that needs it and loaded from there on, so nothing is computed
+twice.
 
-A sum of D columns has 4 accumulators of 16 lanes (column i goes to accumulator i // 16 mod 4, lane i mod 16), joined
-as (0 + 1) + (2 + 3), then lanes l and l + 8, l + 4, l + 2, l + 1. That order is the contract of every backend.
+A sum of D columns has 4 accumulators of 16 lanes (column i goes to accumulator i // 16 mod 4, lane i mod 16),
+joined as (0 + 1) + (2 + 3), then lanes l and l + 8, l + 4, l + 2, l + 1. That order binds every backend.
 """
 
 from collections.abc import Callable, Sequence
@@ -190,7 +191,7 @@ class RowBuilder:
         return output
 
     def is_loaded(self, value: RowValue) -> bool:
-        """Whether `value` already lies in a buffer: an op that stores its result itself returns such a row."""
+        """Whether `value` already lies in a buffer: an op that stores its own result returns such a row."""
         return isinstance(value, _Loaded)
 
     def load(self, buffer: SSAValue, at: Columns) -> SSAValue:

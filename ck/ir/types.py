@@ -69,10 +69,9 @@ class WeightType(ParametrizedAttribute, TypeAttribute):
             raise VerifyException(f"!ck.q: storage is one of {', '.join(BY_NAME)}, got {self.storage.data}")
         if len(self.sizes) != 2:
             raise VerifyException(f"!ck.q: a weight is [out, in], got {len(self.sizes)} sizes")
-        if self.get_shape()[1] % self.row.block:
-            raise VerifyException(
-                f"!ck.q: rows of {self.storage.data} are multiples of {self.row.block}, got {self.get_shape()[1]}"
-            )
+        columns, row = self.get_shape()[1], self.row
+        if columns % row.block:
+            raise VerifyException(f"!ck.q: rows of {row.name} are multiples of {row.block}, got {columns}")
         if self.layout.data not in ("", "r16"):
             raise VerifyException(f"!ck.q: layout is r16 or absent, got {self.layout.data}")
 
@@ -146,9 +145,10 @@ class KvType(ParametrizedAttribute, TypeAttribute):
         return 2 * heads * capacity * head_dim * (2 if self.dtype_name == "f16" else 4)
 
     def verify(self) -> None:
-        if len(self.sizes) != 3 or self.get_shape()[1] % 64:
+        sizes = self.get_shape()
+        if len(sizes) != 3 or sizes[1] % 64:
             raise VerifyException(
-                f"!ck.kv: [kv heads, capacity, head width] with capacity a multiple of 64, got {self.get_shape()}"
+                f"!ck.kv: [kv heads, capacity, head width] with capacity a multiple of 64, got {sizes}"
             )
 
     @classmethod

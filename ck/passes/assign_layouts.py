@@ -1,7 +1,8 @@
 """Give every stored weight the packed layout of the target, and its quantised products their int8 rows.
 
-`r16` (16 output rows interleaved) is the layout of every target so far: AVX-512 takes a vector whole, AVX2 in halves,
-portable C byte by byte. A quantised weight is multiplied with quantised rows; products of the same rows share them.
+`r16` (16 output rows interleaved) is the layout of every target so far: AVX-512 takes a vector whole, AVX2 in
+halves, portable C byte by byte. A quantised weight is multiplied with quantised rows; products of the same
+rows share them.
 
 Before:
     func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {

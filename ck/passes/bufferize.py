@@ -1,19 +1,22 @@
 """Turn values into buffers and ops into calls, in the order written.
 
-A tensor becomes an `rt.alloc`, the function's result an argument that the caller supplies; a kernel op becomes its
-`rt.call`s, a `ck.fused` an `rt.launch` of a generated function (one for all groups that do the same), a reshape a view.
-An op that is `InPlace` overwrites its operand when nothing reads that later.
+A tensor becomes an `rt.alloc`, the function's result an argument that the caller supplies; a kernel op
+becomes its `rt.call`s, a `ck.fused` an `rt.launch` of a generated function (one for all groups that do the
+same), a reshape a view. An op that is `InPlace` overwrites its operand when nothing reads that later.
 
 Before:
     func.func @f(%x: tensor<2x32xf32>, %n: index) -> tensor<2x16xf32> {
       %w = ck.weight @up : !ck.q<16x32xf16, r16>
-      %y = ck.linear %x, %w {kernel = [@ck_linear_f16]} : (tensor<2x32xf32>, !ck.q<16x32xf16, r16>) -> tensor<2x16xf32>
+      %y = ck.linear %x, %w {kernel = [@ck_linear_f16]}
+        : (tensor<2x32xf32>, !ck.q<16x32xf16, r16>) -> tensor<2x16xf32>
       func.return %y : tensor<2x16xf32>
     }
 After:
     func.func @f(%x: memref<2x32xf32>, %n: index, %y: memref<2x16xf32>) {
       %w = rt.weight @up : !ck.q<16x32xf16, r16>
-      rt.call @ck_linear_f16 outs(%y : memref<2x16xf32>) ins(%x, %w, %n : memref<2x32xf32>, !ck.q<16x32xf16, r16>, index) {immediates = {n_out = 16 : i64, n_in = 32 : i64}, split = "cols"}
+      rt.call @ck_linear_f16 outs(%y : memref<2x16xf32>)
+        ins(%x, %w, %n : memref<2x32xf32>, !ck.q<16x32xf16, r16>, index)
+        {immediates = {n_out = 16 : i64, n_in = 32 : i64}, split = "cols"}
       func.return
     }
 
@@ -138,7 +141,8 @@ class _Function:
         self.buffers[op.value] = leaf.results[0]
 
     def _calls(self, op: Operation) -> None:
-        assert isinstance(op, KernelOp) and self.live is not None
+        assert isinstance(op, KernelOp)
+        assert self.live is not None
         calls = op.kernels()
         ins = [self.buffers[value] for value in op.operands]
         if not any(isinstance(value.type, IndexType) for value in op.operands):

@@ -1,7 +1,7 @@
-"""Fuse what stands around a product into it: the residual sum, the gated activation, and products of the same rows.
+"""Fuse what stands around a product into it: the residual sum, the gated activation, its sister products.
 
-A residual added in the kernel saves one write and one read of [T, D]; a gate multiplied there saves three. Products
-of the same rows stand in one op, so that nothing needs a barrier between them.
+A residual added in the kernel saves one write and one read of [T, D]; a gate multiplied there saves three.
+Products of the same rows stand in one op, so that nothing needs a barrier between them.
 
 Before:
     func.func @f(%x: tensor<2x32xf32>, %r: tensor<2x16xf32>) -> tensor<2x16xf32> {
@@ -13,12 +13,13 @@ Before:
 After:
     func.func @f(%x: tensor<2x32xf32>, %r: tensor<2x16xf32>) -> tensor<2x16xf32> {
       %w = ck.weight @down : !ck.q<16x32xq8_0>
-      %y = ck.linear %x, %w add %r : (tensor<2x32xf32>, !ck.q<16x32xq8_0>, tensor<2x16xf32>) -> tensor<2x16xf32>
+      %y = ck.linear %x, %w add %r
+        : (tensor<2x32xf32>, !ck.q<16x32xq8_0>, tensor<2x16xf32>) -> tensor<2x16xf32>
       func.return %y : tensor<2x16xf32>
     }
 
-Leaves a product alone when its result has another user (it would be computed twice), and a gate whose two weights
-have different types (the kernel walks both with one layout).
+Leaves a product alone when its result has another user (it would be computed twice), and a gate whose two
+weights have different types (the kernel walks both with one layout).
 """
 
 from collections.abc import Sequence

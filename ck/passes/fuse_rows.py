@@ -1,8 +1,8 @@
 """Gather chains of row-wise ops into `ck.fused` groups, each of which becomes one generated kernel.
 
-What one row-wise op makes, the next finds in registers or in the first cache. A group grows from a producer to its
-consumer while their results have the same number of rows and no path leaves the group and comes back (convexity).
-A row-wise op without such a neighbour becomes a group of its own: everything row-wise is generated.
+What one row-wise op makes, the next finds in registers or in the first cache. A group grows from a producer
+to its consumer while their results have the same number of rows and no path leaves the group and comes back
+(convexity). A row-wise op without such a neighbour becomes a group of its own: what is row-wise is generated.
 
 Before:
     func.func @f(%g: tensor<2x3xf32>, %u: tensor<2x3xf32>) -> tensor<2x3xf32> {

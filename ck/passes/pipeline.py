@@ -1,7 +1,7 @@
 """The order of the passes, on one screen.
 
-Each stage is a name under which its IR is kept and read back: `ck compile --emit NAME`, `model.ir(NAME)`. A module
-remembers in `ck.after` the last pass that it has been through, so any stored stage can go the rest of the way.
+Each stage is a name under which its IR is kept and read back: `ck compile --emit NAME`, `model.ir(NAME)`. A
+module remembers in `ck.after` the last pass that it has been through, so a stored stage can go on from there.
 """
 
 from collections.abc import Iterator

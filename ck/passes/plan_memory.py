@@ -1,7 +1,7 @@
 """Give every buffer its place in one arena, so that buffers which are never alive together share bytes.
 
-Greedy by size over live intervals (largest first, each at the lowest free offset), in units of 64 bytes, the cache
-line; then checked against the interference graph. A view keeps its buffer alive.
+Greedy by size over live intervals (largest first, each at the lowest free offset), in units of 64 bytes, the
+cache line; then checked against the interference graph. A view keeps its buffer alive.
 Source: Pisarchyk and Lee 2020, arXiv:2001.03288, section 4.3 (greedy by size).
 
 Before:
@@ -24,7 +24,8 @@ After:
       func.return
     }
 
-Leaves a function without `rt.alloc` alone. Raises InternalError when two live buffers overlap: a defect of this pass.
+Leaves a function without `rt.alloc` alone. Raises InternalError when two live buffers overlap: a defect of
+this pass.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ ALIGN = 64
 
 @dataclass(frozen=True)
 class Interval:
-    """A buffer alive from op `start` to op `end` of its function, both included; `offset` once it has a place."""
+    """A buffer alive from op `start` to op `end` of its block, both included; `offset` once it is placed."""
 
     op: AllocOp
     n_bytes: int

@@ -1,22 +1,26 @@
-"""Roll repeated runs of calls into one function and a table of what differs, so that a model is a page of code.
+"""Roll repeated runs of calls into a function and a table of what differs: a model becomes a page of code.
 
-A model's layers make the same calls on other weights. The longest run of calls that repeats (by what is called, not
-on what) is cut into its periods; periods that differ in weights, caches and offsets alone become one function, and
-each run of such periods one `rt.repeat`. What differs stands in the table, what does not in the function.
+A model's layers make the same calls on other weights. The longest run of calls that repeats (by what is
+called, not on what) is cut into its periods; periods that differ in weights, caches and offsets alone become
+one function, and each run of such periods one `rt.repeat`. What differs stands in the table, what does not in
+the function.
 
 Before:
     func.func @f(%x: memref<1x16xf32>, %n: index) {
       %v = rt.weight @blk.0.norm : memref<16xf32>
-      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %v : memref<1x16xf32>, memref<16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %v : memref<1x16xf32>, memref<16xf32>)
+        live(%n) {rows_per_token = 1 : i64}
       rt.barrier
       %w = rt.weight @blk.1.norm : memref<16xf32>
-      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %w : memref<1x16xf32>, memref<16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %w : memref<1x16xf32>, memref<16xf32>)
+        live(%n) {rows_per_token = 1 : i64}
       rt.barrier
       func.return
     }
 After:
     func.func private @f_layer(%x: memref<1x16xf32>, %n: index, %norm: memref<16xf32>) attributes {ck.layer} {
-      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %norm : memref<1x16xf32>, memref<16xf32>) live(%n) {rows_per_token = 1 : i64}
+      rt.launch @norm outs(%x : memref<1x16xf32>) ins(%x, %norm : memref<1x16xf32>, memref<16xf32>)
+        live(%n) {rows_per_token = 1 : i64}
       rt.barrier
       func.return
     }
@@ -88,7 +92,7 @@ def _slot(value: SSAValue) -> tuple[object, Attribute | None]:
 
 
 def _coarse(item: Item) -> object:
-    """What is called, without storage types: layers are alike even when their weights are stored differently."""
+    """What is called, without storage types: layers are alike even if their weights are stored otherwise."""
     if isinstance(item, BarrierOp):
         return "barrier"
     return item.name, _STORAGE.sub("", item.symbol_name), len(item.operands)
@@ -109,7 +113,7 @@ class _Run:
 
 
 def _longest_repetition(keys: Sequence[object]) -> _Run | None:
-    """The repeated run that covers most of `keys`; of equals the one with the shortest period, then the first."""
+    """The repeated run that covers most of `keys`; among equals the shortest period, then the first run."""
     best: _Run | None = None
     for period in range(1, len(keys) // 2 + 1):
         length, start = 0, 0
@@ -158,7 +162,7 @@ class _Layer:
         self.shared = list(dict.fromkeys(v for slot in range(len(self.slots)) if (v := self._outer(slot))))
 
     def _outer(self, slot: int) -> SSAValue | None:
-        """The value from outside that operand `slot` needs: the buffer under a view, or the operand itself."""
+        """The outside value that operand `slot` needs: the buffer under a view, or the operand itself."""
         owner = self.slots[slot].owner
         if isinstance(owner, ViewOp):
             return _resolve(owner)[0]
@@ -276,8 +280,8 @@ def _reroll(function: func.FuncOp) -> list[func.FuncOp]:
     for kind in sorted(set(kinds)):
         same = [period for period, k in zip(periods, kinds, strict=True) if k == kind]
         if len(same) > 1:
-            name = f"{function.sym_name.data}_layer" + (f"_{chr(ord('a') + len(layers))}" if max(kinds) else "")
-            layers[kind] = _Layer(same, name)
+            suffix = f"_{chr(ord('a') + len(layers))}" if max(kinds) else ""
+            layers[kind] = _Layer(same, f"{function.sym_name.data}_layer{suffix}")
     functions = [layer.function() for layer in layers.values()]
     _call_layers(periods, kinds, layers)
     _erase_unused(block)
@@ -285,7 +289,7 @@ def _reroll(function: func.FuncOp) -> list[func.FuncOp]:
 
 
 def _call_layers(periods: list[list[Item]], kinds: list[int], layers: dict[int, _Layer]) -> None:
-    """In place of each run of periods of one kind, one `rt.repeat`; a kind that occurs once stays as it is."""
+    """One `rt.repeat` in place of each run of periods of one kind; a kind that occurs once stays as it is."""
     taken = dict.fromkeys(layers, 0)
     for kind, run in groupby(zip(kinds, periods, strict=True), key=lambda pair: pair[0]):
         layer = layers.get(kind)

@@ -1,9 +1,9 @@
 """Put a barrier where one thread needs what another wrote, and nowhere else.
 
-Every thread runs every call on its own slice. Two calls need a barrier between them when they touch the same bytes,
-one of them writes, and the bytes are not those of the thread's own rows: two calls split by rows of tokens agree on
-who has which row, so a chain of row-wise calls runs without one. Bytes count, not names: a buffer that takes over
-another's place in the arena waits for it.
+Every thread runs every call on its own slice. Two calls need a barrier between them when they touch the same
+bytes, one of them writes, and the bytes are not those of the thread's own rows: two calls split by rows of
+tokens agree on who has which row, so a chain of row-wise calls runs without one. Bytes count, not names: a
+buffer that takes over another's place in the arena waits for it.
 
 Before:
     func.func @f(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
@@ -11,7 +11,8 @@ Before:
       %a = rt.view %arena[0] : memref<512xi8> -> memref<4x16xf32>
       rt.launch @g outs(%a : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
       rt.launch @g outs(%a : memref<4x16xf32>) ins(%a : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
-      rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+      rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index)
+        {immediates = {}, split = "cols"}
       func.return
     }
 After:
@@ -21,12 +22,13 @@ After:
       rt.launch @g outs(%a : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
       rt.launch @g outs(%a : memref<4x16xf32>) ins(%a : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
       rt.barrier
-      rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index) {immediates = {}, split = "cols"}
+      rt.call @k outs(%y : memref<4x16xf32>) ins(%a, %n : memref<4x16xf32>, index)
+        {immediates = {}, split = "cols"}
       func.return
     }
 
-Drops the barriers it finds and sets its own, so running it twice changes nothing. The start and the end of a function
-need none: the pool starts and joins its threads there.
+Drops the barriers it finds and sets its own, so running it twice changes nothing. The start and the end of a
+function need none: the pool starts and joins its threads there.
 """
 
 from collections.abc import Iterator
@@ -46,7 +48,10 @@ from ck.ir.types import KvType, shape
 
 @dataclass(frozen=True)
 class Access:
-    """Bytes [begin, end) of `base` touched by a call. `row_bytes`: bytes of a token's rows when split by rows, else 0."""
+    """Bytes [begin, end) of `base` that a call touches.
+
+    `row_bytes` are those of one token's rows when threads split the call by rows, else 0.
+    """
 
     base: object
     begin: int

@@ -9,12 +9,13 @@ Before:
 After:
     func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
       %w = ck.weight @up : !ck.q<16x32xf16, r16>
-      %y = ck.linear %x, %w {kernel = [@ck_linear_f16]} : (tensor<2x32xf32>, !ck.q<16x32xf16, r16>) -> tensor<2x16xf32>
+      %y = ck.linear %x, %w {kernel = [@ck_linear_f16]}
+        : (tensor<2x32xf32>, !ck.q<16x32xf16, r16>) -> tensor<2x16xf32>
       func.return %y : tensor<2x16xf32>
     }
 
-Raises for a row-wise op outside a `ck.fused` (ck-fuse-rows has to run first) and for a weight without a layout.
-Within a symbol the runtime takes the best path the processor has, so the text does not depend on the machine.
+Raises for a row-wise op outside a `ck.fused` (ck-fuse-rows has to run first) and for a weight without a
+layout. Within a symbol the runtime takes the best path the processor has, so the text is every machine's.
 """
 
 from dataclasses import dataclass

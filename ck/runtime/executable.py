@@ -1,7 +1,7 @@
 """A compiled program with its weights and one sequence's state: prefill, decode, score.
 
-The result depends on weights and tokens alone: not on threads, on how a prompt is cut into chunks, or on whether a
-prefix was already in the cache.
+The result depends on weights and tokens alone: not on threads, on how a prompt is cut into chunks, or on
+whether a prefix was already in the cache.
 """
 
 import ctypes
@@ -109,8 +109,8 @@ class Executable:
     def prefill(self, tokens: NDArray[np.int32], chunk: int | None = None) -> Logits:
         """Append `tokens` [T] and return the last one's logits [V], a fresh copy.
 
-        `chunk` rows a step at most (default and limit: the program's). Raises UsageError for an empty prompt or an
-        id outside the vocabulary, ResourceError when the context is full.
+        `chunk` rows a step at most (default and limit: the program's). Raises UsageError for an empty prompt
+        or an id outside the vocabulary, ResourceError when the context is full.
         """
         self._check(tokens)
         step = min(chunk or self.chunk, self.chunk)
@@ -165,9 +165,10 @@ class Executable:
             raise UsageError(
                 f"token ids are 0 to {self.n_vocab - 1}, found {int(tokens.min())} to {int(tokens.max())}"
             )
-        if self.pos + len(tokens) > self.n_ctx:
+        wanted = self.pos + len(tokens)
+        if wanted > self.n_ctx:
             raise ResourceError(
-                f"the context holds {self.n_ctx} tokens, {self.pos + len(tokens)} are wanted; raise -c or reset"
+                f"the context holds {self.n_ctx} tokens, {wanted} are wanted; raise -c or reset"
             )
 
     def reset(self) -> None:
@@ -175,7 +176,7 @@ class Executable:
         self.pos = self._high = 0
 
     def rewind(self, pos: int) -> bool:
-        """Keep the first `pos` tokens. False, and nothing changed, when a window's ring no longer has them."""
+        """Keep the first `pos` tokens. False, and nothing changed, when a window's ring has lost some."""
         if not 0 <= pos <= self.pos:
             return False
         oldest = max(0, pos - self.window + 1)

@@ -1,4 +1,4 @@
-"""What the compiler did, for people: each generated group and each kernel call, and why groups end where they do.
+"""What the compiler did, for people: generated groups and kernel calls, and why groups end where they do.
 
     @decode
       generated rms_norm  x 60

@@ -90,8 +90,8 @@ class Model:
     def generate(self, prompt: str, max_tokens: int = 64, seed: int = -1, **sampling: Any) -> str:
         """The model's answer to `prompt`, wrapped in its chat template when it has one.
 
-        `sampling` are `SamplingParams`' fields, with llama.cpp's defaults; temp=0 is argmax. A `seed` below 0 is
-        drawn.
+        `sampling` are `SamplingParams`' fields, with llama.cpp's defaults; temp=0 is argmax. A `seed` below 0
+        is drawn.
         """
         from ck.runtime.chat import Conversation
         from ck.runtime.generate import Session
@@ -113,7 +113,7 @@ class Model:
         return self.program.source()
 
     def explain(self) -> str:
-        """Each generated kernel and each call: members, why a neighbour stayed out, kernel, bytes, buffers."""
+        """Each generated kernel and each call: members, why a neighbour is not in it, bytes, buffers."""
         from ck.runtime.explain import explain
 
         return explain(self.ir("kernels"), self.ir("buffers"))

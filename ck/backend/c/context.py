@@ -1,4 +1,4 @@
-"""The struct through which runtime and program speak: as C for the program, as ctypes for the runtime, one hash.
+"""The struct through which runtime and program speak: C for the program, ctypes for the runtime, one hash.
 
 Fields: the pool, the number of threads, arena, weights and caches, then every entry's arguments by name.
 """

@@ -3,8 +3,8 @@
     void ck_decode(ck_context* c)       one exported function for each entry, run by all threads of the pool
     const char ck_context_hash[]        of the context's layout; the loader compares it with its own
 
-The file is read top to bottom: what a layer does once, then how often and on what. Weights and caches are numbered
-in the manifest's order; the tables name them in comments.
+The file is read top to bottom: what a layer does once, then how often and on what. Weights and caches are
+numbered in the manifest's order; the tables name them in comments.
 """
 
 from collections.abc import Sequence
@@ -256,7 +256,8 @@ def _c_type(of: Attribute) -> str:
 def _literal(value: Attribute) -> str:
     if isinstance(value, IntegerAttr):
         return str(value.value.data)
-    assert isinstance(value, FloatAttr) and value.type == f32
+    assert isinstance(value, FloatAttr)
+    assert value.type == f32
     return float_literal(value.value.data, f32)
 
 

@@ -1,7 +1,7 @@
 """One family of models a file: which header keys it has, which tensors, and how they become `ck` ops.
 
-`ARCHITECTURES` lists them: general.architecture of a GGUF file names the family's module. A module is imported
-when its family is asked for, because builders import the IR, which a start from the cache does without.
+`ARCHITECTURES` lists them: general.architecture of a GGUF file names the family's module. A module is
+imported when its family is asked for: builders import the IR, which a start from the cache does without.
 """
 
 from importlib import import_module

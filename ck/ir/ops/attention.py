@@ -4,8 +4,8 @@
     y[t, h] = sum_p softmax_p(s[t, p]) v[h / group, p]
 
 q [T, H * K] f32, cache !ck.kv<GxCxK>, n and pos index -> y [T, H * K] f32. window 0 means no window.
-Sources: Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245 (GQA); the kernel's online
-softmax: Milakov and Gimelshein 2018, arXiv:1805.02867. Kernel: runtime_c/kernels/attention.
+Sources: Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245 (GQA); of the kernel's
+online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867. Kernel: runtime_c/kernels/attention.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,8 +2,8 @@
 
     y[t] = w[tokens[t]]
 
-tokens [T] i32 in [0, V), w !ck.q<VxDx...> -> y [T, D] f32. Kernel: runtime_c/kernels/embed, which reads the packed
-weight, so that a tied head needs no second copy.
+tokens [T] i32 in [0, V), w !ck.q<VxDx...> -> y [T, D] f32. Kernel: runtime_c/kernels/embed, which reads the
+packed weight, so that a tied head needs no second copy.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,8 @@
 
     cache.k[h, (pos + t) mod C] = k[t, h],  cache.v likewise,  for t in [0, n)
 
-cache !ck.kv<HxCxK>, k, v [T, H * K] f32, pos and n index -> the same cache. A cache of C positions keeps the last C.
+cache !ck.kv<HxCxK>, k, v [T, H * K] f32, pos and n index -> the same cache. A cache of C positions keeps the
+last C.
 Kernel: runtime_c/kernels/kv_append.
 """
 
@@ -28,7 +29,10 @@ class KvAppendOp(CkOp, KernelOp, InPlace):
     n = operand_def(IndexType)
     pos = operand_def(IndexType)
     y = result_def(KvType)
-    assembly_format = "$cache `,` $k `,` $v `,` $n `,` $pos attr-dict `:` type($cache) `,` type($k) `,` type($v) `->` type($y)"
+    assembly_format = (
+        "$cache `,` $k `,` $v `,` $n `,` $pos attr-dict "
+        "`:` type($cache) `,` type($k) `,` type($v) `->` type($y)"
+    )
 
     @staticmethod
     def infer(cache: Attribute, k: Attribute, v: Attribute, n: Attribute, pos: Attribute) -> tuple[Attribute]:

@@ -1,9 +1,9 @@
-"""`ck.linear`: a product with a stored weight, one output column for each weight row, and an optional residual.
+"""`ck.linear`: a product with a stored weight, one output column a weight row, and an optional residual.
 
     y[t, j] = sum_k x[t, k] * w[j, k]  (+ residual[t, j])
 
 x [T, K] f32, or !ck.q16<TxK> once ck-assign-layouts gave a quantised weight its operand; w !ck.q<NxKx...>;
-residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, whose header states the order of the sums.
+residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, whose header gives the order of sums.
 """
 
 from collections.abc import Mapping, Sequence

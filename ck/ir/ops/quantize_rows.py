@@ -1,11 +1,12 @@
 """`ck.quantize_rows`: round each row to 15 bits in blocks of 32 columns, one f32 scale a block.
 
     d[t, b] = max_i |x[t, 32 b + i]| / 16256                          16256 = 127 * 128
-    q[t, i] = round_half_even(x[t, i] * (1 / d[t, i / 32])) = 128 * high + low,  low in -64..63;  0 where d is 0
+    q[t, i] = round_half_even(x[t, i] * (1 / d[t, i / 32])),          0 where d is 0
+            = 128 * high + low,                                       low in -64..63
 
-x [T, K] f32 -> !ck.q16<TxK>; a row lies as ck/dtypes.py says. Both planes are operands of the int8 products, so the
-activations cost one product more and none of the model's accuracy: with 8 bits SmolLM2-135M's mean KLD to its own
-dequantised weights is 4e-3, with 15 bits 1e-6 (128 tokens of prose, 2026-11-23).
+x [T, K] f32 -> !ck.q16<TxK>; a row lies as ck/dtypes.py says. Both planes are operands of the int8 products,
+so the activations cost one product more and none of the model's accuracy: with 8 bits SmolLM2-135M's mean KLD
+to its own dequantised weights is 4e-3, with 15 bits 1e-6 (128 tokens of prose, 2026-11-23).
 Kernel: runtime_c/kernels/quantize. Inserted by ck-assign-layouts in front of products with quantised weights.
 """
 

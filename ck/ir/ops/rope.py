@@ -4,7 +4,8 @@
     mode "neox":        a = i, b = i + D/2          (the halves of a head)
     mode "interleaved": a = 2 i, b = 2 i + 1        (neighbours)
 
-x [T, H * K] f32, table [T, D] f32 with D <= K columns of each head rotated, the rest copied -> y [T, H * K] f32.
+x [T, H * K] f32, table [T, D] f32 -> y [T, H * K] f32. The first D <= K columns of each head turn, the rest
+are copied.
 Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Kernel: runtime_c/kernels/rope.
 """
 

@@ -4,7 +4,8 @@
     table[t, i]          = cos(a[t, i])
     table[t, D/2 + i]    = sin(a[t, i])
 
-freq [D/2] f32 radians a position (every scaling of the RoPE family is in these numbers), pos index -> [T, D] f32.
+freq [D/2] f32, radians a position (every scaling of the RoPE family is in these numbers), pos index
+-> table [T, D] f32.
 Source: Su et al. 2021, arXiv:2104.09864, section 3.2.
 """
 

@@ -1,8 +1,9 @@
 """Run `rt` functions in numpy, at any stage between ck-bufferize and the last pass.
 
-Buffers are arrays, the arena is bytes, views share them: a plan that lets two live buffers overlap gives wrong
-numbers here as it would in C. Kernels are emulated by their op's `reference`, generated functions by their loops.
-Memory starts as NaN, so what reads a row that nobody wrote shows it. One thread: barriers order nothing.
+Buffers are arrays, the arena is bytes, views share them: a plan that lets two live buffers overlap gives
+wrong numbers here as it would in C. Kernels are emulated by their op's `reference`, generated functions by
+their loops. Memory starts as NaN, so what reads a row that nobody wrote shows it. One thread: barriers do
+nothing.
 """
 
 from collections.abc import Sequence

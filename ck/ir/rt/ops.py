@@ -11,8 +11,9 @@
     rt.repeat @layer(%arena, %n, %pos) table [[@blk.0.attn_q, 0], [@blk.1.attn_q, 0]]
 
 Every thread runs the whole list and does its own slice of each call: slice `tid` of `nth` by rows of tokens
-("rows"), or by the kernel's own division ("cols"). A kernel of runtime_c takes its outputs, inputs, immediates in
-the order written, then tid and nth; a generated function takes inputs, outputs, and its first and last row.
+("rows"), or by the kernel's own division ("cols"). A kernel of runtime_c takes its outputs, inputs and
+immediates in the order written, then tid and nth; a generated function takes inputs, outputs, and its first
+and last row.
 """
 
 from collections.abc import Sequence

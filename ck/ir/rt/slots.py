@@ -1,7 +1,7 @@
-"""What a scheduled program needs from whoever runs it, as plain data: weights, caches, arena, entry arguments.
+"""What a scheduled program needs from whoever runs it, as plain data: weights, caches, arena, arguments.
 
-Stored beside the compiled program: a program from the cache is loaded without its IR, so nothing here imports it.
-`ck.ir.rt.manifest` makes one from a module.
+Stored beside the compiled program: a program from the cache is loaded without its IR, so nothing here imports
+it. `ck.ir.rt.manifest` makes one from a module.
 """
 
 from dataclasses import asdict, dataclass, field
