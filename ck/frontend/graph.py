@@ -5,16 +5,17 @@
 @head(hidden [R, D], n) -> logits [R, V]           the rows of a prefill whose logits are wanted
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.dialects import func
 from xdsl.dialects.builtin import FunctionType, IndexType, ModuleOp, TensorType, UnitAttr, i32
 from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.rewriter import InsertPoint
 
 from ck.frontend.hyperparameters import HyperParameters
 from ck.ir.op import CkOp
@@ -56,7 +57,7 @@ class Graph:
     storage: dict[str, Attribute]
     rows: int
     builder: Builder
-    args: dict[str, SSAValue]
+    args: Mapping[str, SSAValue]
     constants: dict[str, NDArray[Any]]
     _known: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
 
@@ -116,7 +117,7 @@ def build_graph(
     constants: dict[str, NDArray[Any]] = {}
     storage = dict(storage)
 
-    def function(name: str, rows: int, inputs: dict[str, Attribute], result: str) -> func.FuncOp:
+    def function(name: str, rows: int, inputs: Mapping[str, Attribute], result: str) -> func.FuncOp:
         block = Block(arg_types=list(inputs.values()))
         for arg, hint in zip(block.args, inputs, strict=True):
             arg.name_hint = hint
@@ -135,7 +136,7 @@ def build_graph(
         op.attributes["ck.entry"] = UnitAttr()
         return op
 
-    def step(rows: int) -> dict[str, Attribute]:
+    def step(rows: int) -> Mapping[str, Attribute]:
         return {"tokens": TensorType(i32, [rows]), "n": IndexType(), "pos": IndexType()}
 
     head = {"hidden": tensor(HEAD_ROWS, hp.d_model), "n": IndexType()}

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 
 from ck.ir.op import Array, CkOp
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, shape
+from ck.ir.types import KvType, is_tensor, shape
 
 
 @dataclass
@@ -81,7 +81,7 @@ def _results(
         assert isinstance(op.value.type, KvType)
         return (environment.cache(op.symbol_name, op.value.type),)
     if isinstance(op, FusedOp):
-        inner = dict(zip(op.block.args, operands, strict=True))
+        inner: dict[SSAValue, Any] = dict(zip(op.block.args, operands, strict=True))
         return _run(op.block, inner, environment, live, capacity)
     assert isinstance(op, CkOp), f"{op.name} is not a ck op"
     with np.errstate(invalid="ignore"):
@@ -90,10 +90,11 @@ def _results(
 
 def _masked(result: SSAValue, value: Any, live: int | None, capacity: int) -> Any:
     """`value` with NaN in the rows that are not live."""
-    if live is None or live == capacity or not isinstance(value, np.ndarray) or value.dtype == np.uint8:
+    if live is None or live == capacity or not is_tensor(result.type):
         return value
-    if not isinstance(result.type, TensorType) or value.ndim != 2 or len(value) % capacity:
-        return value
-    masked = value.copy()
-    masked[live * (len(value) // capacity) :] = np.nan
+    rows: Array = value
+    if rows.ndim != 2 or len(rows) % capacity:
+        return rows
+    masked = rows.copy()
+    masked[live * (len(rows) // capacity) :] = np.nan
     return masked

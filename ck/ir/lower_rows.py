@@ -7,19 +7,21 @@ Inputs, then outputs, then the first row and the one after the last. The number 
 code, so prefill and decode share it.
 """
 
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.dialects import func, scf
-from xdsl.dialects.builtin import DYNAMIC_INDEX, FunctionType, IndexType, MemRefType, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, FunctionType, IndexType, MemRefType
 from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.rewriter import InsertPoint
 
 from ck.ir.op import RowWise
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.rows import RowBuilder, RowValue
+from ck.ir.types import is_tensor
 
 
 def row_buffer(of: Attribute) -> Attribute:
     """The parameter type for a value of type `of`: any number of rows of a [T, D], all of a [D]."""
-    if not isinstance(of, TensorType):
+    if not is_tensor(of):
         return of
     sizes = of.get_shape()
     return MemRefType(of.element_type, [DYNAMIC_INDEX, *sizes[1:]] if len(sizes) == 2 else sizes)
@@ -79,14 +81,14 @@ def _hints(fused: FusedOp) -> list[str]:
 def _hint(value: SSAValue, fallback: str) -> str:
     if isinstance(value.type, IndexType):
         return "pos"
-    return "w" if isinstance(value.type, TensorType) and len(value.type.get_shape()) == 1 else fallback
+    return "w" if is_tensor(value.type) and len(value.type.get_shape()) == 1 else fallback
 
 
 def _lower_ops(fused: FusedOp, rows: RowBuilder, parameters: list[SSAValue]) -> None:
     known: dict[SSAValue, RowValue | SSAValue] = {}
     n_inputs = len(fused.inputs)
     for arg, parameter in zip(fused.block.args, parameters, strict=False):
-        known[arg] = rows.row_of(parameter) if isinstance(arg.type, TensorType) else parameter
+        known[arg] = rows.row_of(parameter) if is_tensor(arg.type) else parameter
     yielded = _yielded(fused)
     rows.buffers = dict(zip(yielded, parameters[n_inputs:], strict=False))
     for op in fused.block.ops:

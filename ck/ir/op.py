@@ -45,6 +45,11 @@ def float_value(value: Attribute) -> float:
     return float(np.float32(value.value.data))
 
 
+def number_value(value: Attribute) -> int | float:
+    """The Python number of an integer or float property."""
+    return value.value.data if isinstance(value, IntegerAttr) else float_value(value)
+
+
 def str_value(value: Attribute) -> str:
     """The text of a string property."""
     if not isinstance(value, StringAttr):

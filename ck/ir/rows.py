@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.dialects import arith, math, scf, vector
 from xdsl.dialects.builtin import (
     I64,
@@ -21,13 +21,15 @@ from xdsl.dialects.builtin import (
     FloatAttr,
     IndexType,
     IntegerAttr,
-    MemRefType,
     VectorType,
     f32,
     i1,
     i64,
 )
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.rewriter import InsertPoint
+
+from ck.ir.types import is_buffer, shape
 
 LANES = 16
 ACCUMULATORS = 4
@@ -131,10 +133,9 @@ class RowBuilder:
     def insert(self, op: Operation) -> SSAValue:
         return self.builder.insert(op).results[0]
 
-    def _constant(self, value: Attribute) -> SSAValue:
+    def _constant(self, value: IntegerAttr | FloatAttr) -> SSAValue:
         if value not in self._constants:
-            op = arith.ConstantOp(value)  # pyright: ignore[reportArgumentType]
-            self._constants[value] = self.entry.insert(op).result
+            self._constants[value] = self.entry.insert(arith.ConstantOp(value)).result
         return self._constants[value]
 
     def index(self, value: int) -> SSAValue:
@@ -212,7 +213,7 @@ class RowBuilder:
             self.builder.insert(vector.MaskedStoreOp(buffer, indices, self._mask(at.live), value))
 
     def _place(self, buffer: SSAValue, at: Columns) -> list[SSAValue]:
-        rank = buffer.type.get_num_dims() if isinstance(buffer.type, MemRefType) else 0
+        rank = len(shape(buffer.type)) if is_buffer(buffer.type) else 0
         return [self.row, at.index] if rank == 2 else [at.index]
 
     def _mask(self, live: int) -> SSAValue:
@@ -333,5 +334,4 @@ def order_attr(lanes: Sequence[int]) -> DenseArrayBase[I64]:
 
 def width_of(buffer: SSAValue) -> int:
     """Columns of a buffer [T, D] or [D]."""
-    assert isinstance(buffer.type, MemRefType)
-    return buffer.type.get_shape()[-1]
+    return shape(buffer.type)[-1]

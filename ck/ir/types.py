@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -165,11 +166,21 @@ class KvType(ParametrizedAttribute, TypeAttribute):
 
 def shape(of: Attribute) -> tuple[int, ...]:
     """Sizes of a tensor, buffer, weight, activation or cache type; raises VerifyException for any other."""
-    if isinstance(of, TensorType | MemRefType):
+    if is_tensor(of) or is_buffer(of):
         return of.get_shape()
     if isinstance(of, WeightType | ActivationType | KvType):
         return of.get_shape()
     raise VerifyException(f"required a type with sizes, got {of}")
+
+
+def is_tensor(of: Attribute) -> TypeGuard[TensorType[Attribute]]:
+    """Whether `of` is a tensor type, of any element."""
+    return isinstance(of, TensorType)
+
+
+def is_buffer(of: Attribute) -> TypeGuard[MemRefType[Attribute]]:
+    """Whether `of` is a memref type, of any element."""
+    return isinstance(of, MemRefType)
 
 
 def tensor(*sizes: int) -> TensorType[Attribute]:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import FunctionType, IndexType, MemRefType, ModuleOp, TensorType, i8
+from xdsl.dialects.builtin import FunctionType, IndexType, MemRefType, ModuleOp, i8
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
@@ -41,12 +41,12 @@ from ck.ir.ops.fused import FusedOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.rt import ops as rt
-from ck.ir.types import ActivationType, KvType, shape
+from ck.ir.types import ActivationType, KvType, is_tensor, shape
 
 
 def buffer_type(of: Attribute) -> Attribute:
     """The buffer that holds a value of type `of`; scalars, weights and caches stay as they are."""
-    if isinstance(of, TensorType):
+    if is_tensor(of):
         return MemRefType(of.element_type, of.get_shape())
     if isinstance(of, ActivationType):
         return MemRefType(i8, [of.get_shape()[0], of.row_bytes])

@@ -113,7 +113,7 @@ class _Groups:
         last = {step: self.order[ops[-1]] for step, ops in (groups | single).items()}
         steps.add_nodes_from(last)
         steps.add_edges_from((of[a], of[b]) for a, b in self.graph.edges if of[a] != of[b])
-        ordered = nx.lexicographical_topological_sort(steps, key=lambda step: last[step])
+        ordered = nx.lexicographical_topological_sort(steps, key=last.__getitem__)
         return [(groups | single)[step] for step in ordered]
 
 

@@ -33,7 +33,7 @@ Leaves a function alone in which nothing repeats.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -44,7 +44,6 @@ from xdsl.dialects.builtin import (
     FunctionType,
     IndexType,
     IntegerAttr,
-    MemRefType,
     ModuleOp,
     UnitAttr,
     i64,
@@ -170,16 +169,12 @@ class _Layer:
 
     def function(self) -> func.FuncOp:
         """The layer as a function of the shared values and a row of the table."""
-        inner = [self.slots[slot].type for slot in self.heads]
-        types = [
-            IndexType() if isinstance(of, MemRefType) and self._is_view(n) else of
-            for n, of in enumerate(inner)
-        ]
+        types = [self._column_type(slot) for slot in self.heads]
         block = Block(arg_types=[*(value.type for value in self.shared), *types])
         hints = [value.name_hint for value in self.shared] + [self._column_hint(slot) for slot in self.heads]
         for arg, hint in zip(block.args, hints, strict=True):
             arg.name_hint = hint
-        outer = dict(zip(self.shared, block.args, strict=False))
+        outer: dict[SSAValue, SSAValue] = dict(zip(self.shared, block.args, strict=False))
         columns = block.args[len(self.shared) :]
         made: dict[object, SSAValue] = {}
         slot = 0
@@ -197,8 +192,10 @@ class _Layer:
         function.attributes["ck.layer"] = UnitAttr()
         return function
 
-    def _is_view(self, column: int) -> bool:
-        return isinstance(self.slots[self.heads[column]].owner, ViewOp)
+    def _column_type(self, slot: int) -> Attribute:
+        """Of a view only the offset differs."""
+        value = self.slots[slot]
+        return IndexType() if isinstance(value.owner, ViewOp) else value.type
 
     def _column_hint(self, slot: int) -> str | None:
         hint = self.slots[slot].name_hint
@@ -208,7 +205,7 @@ class _Layer:
         self,
         slot: int,
         block: Block,
-        outer: dict[SSAValue, SSAValue],
+        outer: Mapping[SSAValue, SSAValue],
         columns: Sequence[SSAValue],
         made: dict[object, SSAValue],
     ) -> SSAValue:
@@ -232,7 +229,7 @@ class _Layer:
         self,
         owner: Operation | Block,
         value: SSAValue,
-        outer: dict[SSAValue, SSAValue],
+        outer: Mapping[SSAValue, SSAValue],
         column: SSAValue | None,
     ) -> Operation:
         if not isinstance(owner, ViewOp):

@@ -36,14 +36,14 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import MemRefType, ModuleOp
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import BarrierOp, CacheOp, ViewOp, WeightOp, Work
-from ck.ir.types import KvType, shape
+from ck.ir.types import KvType, is_buffer, shape
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def accesses(op: Work, capacity: int) -> Iterator[Access]:
                 owner = value.owner
                 base: object = owner.symbol_name if isinstance(owner, CacheOp) else value
                 yield Access(base, 0, 1, writes, 0)
-            elif isinstance(value.type, MemRefType) and not isinstance(value.owner, WeightOp):
+            elif is_buffer(value.type) and not isinstance(value.owner, WeightOp):
                 yield _buffer_access(value, writes, op.split_rows, capacity)
 
 
@@ -107,7 +107,7 @@ def _schedule(block: Block) -> None:
     for op in list(block.ops):
         if isinstance(op, BarrierOp):
             Rewriter.erase_op(op)
-    if not block.args or not isinstance(block.args[0].type, MemRefType):
+    if not block.args or not is_buffer(block.args[0].type):
         return
     capacity = shape(block.args[0].type)[0]
     since: list[Access] = []

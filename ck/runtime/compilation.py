@@ -64,7 +64,9 @@ def compile_into(
     times["cc"] = time.perf_counter() - started
     manifest = manifest_of(built.module)
     (directory / "manifest.json").write_text(json.dumps(manifest.to_json()))
-    np.savez(directory / "constants.npz", **built.constants)
+    # Typed as Any: the stubs cannot tell the arrays' names from savez's options.
+    arrays: dict[str, Any] = {**built.constants}
+    np.savez(directory / "constants.npz", **arrays)
     record = _record(source, plan, dtype, times)
     (directory / "run.json").write_text(json.dumps(record, indent=1))
     return text

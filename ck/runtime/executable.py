@@ -114,6 +114,7 @@ class Executable:
         """
         self._check(tokens)
         step = min(chunk or self.chunk, self.chunk)
+        n = 0
         for first in range(0, len(tokens), step):
             n = self._run_prefill(tokens[first : first + step])
         return self._run_head(n - 1, 1)[0].copy()

@@ -13,7 +13,7 @@ Steps that are alike but for the weights they use are counted, not repeated.
 from collections.abc import Iterator
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, ModuleOp, SymbolRefAttr
+from xdsl.dialects.builtin import ModuleOp, SymbolRefAttr
 from xdsl.ir import Operation, SSAValue
 from xdsl.parser import Parser
 
@@ -57,9 +57,7 @@ def _steps(function: func.FuncOp, planned: func.FuncOp) -> Iterator[str]:
             yield _generated(op, next(works))
         elif isinstance(op, KernelOp):
             assert isinstance(op, CkOp)
-            kernels = op.attributes["kernel"]
-            assert isinstance(kernels, ArrayAttr)
-            for _ in kernels:
+            for _ in op.kernels():
                 yield _call(op, next(works))
 
 

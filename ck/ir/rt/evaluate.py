@@ -10,21 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from xdsl.dialects import func
-from xdsl.dialects.builtin import (
-    FloatAttr,
-    IndexType,
-    IntegerAttr,
-    IntegerType,
-    MemRefType,
-    ModuleOp,
-    SymbolRefAttr,
-)
+from xdsl.dialects.builtin import IndexType, ModuleOp, SymbolRefAttr, i8, i32
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ck.errors import InternalError
 from ck.ir.evaluate import Environment, find_function
-from ck.ir.op import Array, KernelOp, float_value, int_value, type_bytes
+from ck.ir.op import Array, KernelOp, int_value, number_value, type_bytes
 from ck.ir.ops import OPS
 from ck.ir.rt.evaluate_loops import run_function
 from ck.ir.rt.ops import (
@@ -39,9 +32,11 @@ from ck.ir.rt.ops import (
     ViewOp,
     WeightOp,
 )
-from ck.ir.types import KvType, shape
+from ck.ir.types import KvType, is_buffer, shape
 
 _EMULATED = {prefix: op for op in OPS if issubclass(op, KernelOp) for prefix in op.KERNELS}
+
+_DTYPES: dict[Attribute, DTypeLike] = {i8: np.uint8, i32: np.int32}
 
 
 def evaluate_rt(module: ModuleOp, name: str, args: Sequence[Any], environment: Environment) -> None:
@@ -52,11 +47,8 @@ def evaluate_rt(module: ModuleOp, name: str, args: Sequence[Any], environment: E
 
 def _array(of: Attribute, memory: Array) -> Array:
     """`memory` (bytes) as a buffer of type `of`."""
-    assert isinstance(of, MemRefType)
-    if isinstance(of.element_type, IntegerType):
-        dtype = np.dtype(np.int32 if of.element_type.width.data == 32 else np.uint8)
-    else:
-        dtype = np.dtype(np.float32)
+    assert is_buffer(of)
+    dtype = np.dtype(_DTYPES.get(of.element_type, np.float32))
     return memory[: type_bytes(of)].view(dtype).reshape(shape(of))
 
 
@@ -116,7 +108,7 @@ class _Run:
         prefix = max((p for p in _EMULATED if symbol.startswith(p)), key=len, default=None)
         if prefix is None:
             raise InternalError(f"kernel {symbol} has no emulation")
-        immediates = {name: _number(value) for name, value in op.immediates.data.items()}
+        immediates = {name: number_value(value) for name, value in op.immediates.data.items()}
         outs, ins = [values[v] for v in op.outs], [values[v] for v in op.ins]
         with np.errstate(invalid="ignore"):
             _EMULATED[prefix].emulate(symbol, outs, ins, immediates)
@@ -140,10 +132,3 @@ class _Run:
         assert isinstance(entry, SymbolRefAttr)
         name = entry.root_reference.data
         return self._cache(name, of) if isinstance(of, KvType) else self.environment.weights[name]
-
-
-def _number(value: Attribute) -> int | float:
-    if isinstance(value, IntegerAttr):
-        return int_value(value)
-    assert isinstance(value, FloatAttr)
-    return float_value(value)

@@ -6,13 +6,13 @@ So text that was printed and parsed has the same manifest.
 from collections.abc import Iterator
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import IndexType, IntegerType, MemRefType, ModuleOp, SymbolRefAttr
+from xdsl.dialects.builtin import IndexType, IntegerType, ModuleOp, SymbolRefAttr
 from xdsl.ir import Attribute
 
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import ArenaOp, CacheOp, RepeatOp, WeightOp
 from ck.ir.rt.slots import Argument, CacheSlot, Manifest, WeightSlot
-from ck.ir.types import KvType, WeightType, shape
+from ck.ir.types import KvType, WeightType, is_buffer, shape
 
 
 def manifest_of(module: ModuleOp) -> Manifest:
@@ -56,7 +56,8 @@ def _weight(name: str, of: Attribute) -> WeightSlot:
 
 def _cache(name: str, of: Attribute) -> CacheSlot:
     assert isinstance(of, KvType)
-    return CacheSlot(name, *shape(of), of.dtype_name, of.n_bytes)
+    kv_heads, capacity, head_dim = of.get_shape()
+    return CacheSlot(name, kv_heads, capacity, head_dim, of.dtype_name, of.n_bytes)
 
 
 def _arguments(function: func.FuncOp) -> Iterator[Argument]:
@@ -65,6 +66,6 @@ def _arguments(function: func.FuncOp) -> Iterator[Argument]:
         if isinstance(arg.type, IndexType):
             yield Argument(name, "index", ())
         else:
-            assert isinstance(arg.type, MemRefType)
+            assert is_buffer(arg.type)
             kind = "i32" if isinstance(arg.type.element_type, IntegerType) else "f32"
             yield Argument(name, kind, shape(arg.type))

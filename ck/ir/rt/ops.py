@@ -263,7 +263,7 @@ class RepeatOp(RtOp):
     name = "rt.repeat"
     symbol = prop_def(SymbolRefAttr)
     shared = var_operand_def()
-    table = prop_def(ArrayAttr)
+    table = prop_def(ArrayAttr[ArrayAttr[Attribute]])
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$symbol `(` $shared `:` type($shared) `)` `table` $table attr-dict"
 
@@ -274,11 +274,11 @@ class RepeatOp(RtOp):
     @property
     def rows(self) -> list[list[Attribute]]:
         """The table as Python lists."""
-        return [list(row) for row in self.table if isinstance(row, ArrayAttr)]
+        return [list(row) for row in self.table]
 
     def verify_(self) -> None:
         widths = {len(row) for row in self.rows}
-        if len(self.rows) != len(self.table) or len(widths) != 1:
+        if len(widths) != 1:
             raise VerifyException("rt.repeat: the table is a non-empty list of equally long rows")
 
 

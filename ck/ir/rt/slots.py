@@ -56,15 +56,17 @@ class Manifest:
     def from_json(data: dict[str, Any]) -> "Manifest":
         """The manifest that `to_json` wrote. Raises KeyError, TypeError for anything else."""
         return Manifest(
-            [WeightSlot(**{**slot, "shape": tuple(slot["shape"])}) for slot in data["weights"]],
+            [WeightSlot(**_shaped(slot)) for slot in data["weights"]],
             [CacheSlot(**slot) for slot in data["caches"]],
             data["arena_bytes"],
-            {
-                entry: [Argument(**{**arg, "shape": tuple(arg["shape"])}) for arg in args]
-                for entry, args in data["entries"].items()
-            },
+            {entry: [Argument(**_shaped(arg)) for arg in args] for entry, args in data["entries"].items()},
         )
 
     def fields(self) -> list[Argument]:
         """Arguments of all entries, each name once: the tail of the context."""
         return list({arg.name: arg for args in self.entries.values() for arg in args}.values())
+
+
+def _shaped(record: dict[str, Any]) -> dict[str, Any]:
+    """`record` with its shape a tuple, of which JSON makes a list."""
+    return {**record, "shape": tuple(record["shape"])}
