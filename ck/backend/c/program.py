@@ -11,10 +11,8 @@ from collections.abc import Sequence
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
-    FloatAttr,
     IndexType,
     IntegerAttr,
-    MemRefType,
     ModuleOp,
     SymbolRefAttr,
     f32,
@@ -25,6 +23,7 @@ from ck.backend.c.context import context_hash, context_struct, field
 from ck.backend.c.spelling import Names, Types, base_name, float_literal
 from ck.backend.c.text import emit_function
 from ck.errors import InternalError
+from ck.ir.op import number_value
 from ck.ir.rt.manifest import manifest_of
 from ck.ir.rt.ops import (
     ArenaOp,
@@ -37,7 +36,7 @@ from ck.ir.rt.ops import (
     ViewOp,
     WeightOp,
 )
-from ck.ir.types import shape
+from ck.ir.types import is_buffer, shape
 
 
 def emit_program(module: ModuleOp) -> str:
@@ -181,7 +180,6 @@ class _Body:
                 raise InternalError(f"C: {op.name} is not scheduled; run the whole pipeline")
 
     def _view(self, buffer: SSAValue, source: SSAValue, offset: str) -> None:
-        assert isinstance(buffer.type, MemRefType)
         sizes = "".join(f"[{n}]" for n in shape(buffer.type))
         pointer = _c_type(buffer.type)
         base = self.spelled[source]
@@ -209,7 +207,7 @@ class _Body:
     def _row_argument(self, value: SSAValue) -> str:
         """An argument of a row kernel, which takes buffers as pointers to rows."""
         spelled = self.spelled[value]
-        has_rows = isinstance(value.type, MemRefType) and value.type.get_num_dims() == 2
+        has_rows = is_buffer(value.type) and len(shape(value.type)) == 2
         return f"(void*){spelled}" if has_rows else spelled
 
     def _repeat(self, op: RepeatOp) -> None:
@@ -247,18 +245,15 @@ def _c_type(of: Attribute) -> str:
     """The type of a buffer, weight, cache or scalar that is passed around."""
     if isinstance(of, IndexType):
         return "int64_t"
-    if isinstance(of, MemRefType):
+    if is_buffer(of):
         element = str(of.element_type)
         return {"f32": "float*", "i8": "uint8_t*", "i32": "const int32_t*"}[element]
     return "void*" if _is_cache(of) else "const void*"
 
 
 def _literal(value: Attribute) -> str:
-    if isinstance(value, IntegerAttr):
-        return str(value.value.data)
-    assert isinstance(value, FloatAttr)
-    assert value.type == f32
-    return float_literal(value.value.data, f32)
+    number = number_value(value)
+    return str(number) if isinstance(number, int) else float_literal(number, f32)
 
 
 def comment(name: str) -> str:
