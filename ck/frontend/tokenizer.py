@@ -64,14 +64,7 @@ class Tokenizer:
 
         Raises UsageError when `text` cannot be UTF-8, ResourceError when it has more than 16 MiB.
         """
-        try:
-            n_bytes = len(text.encode())
-        except UnicodeEncodeError as problem:
-            raise UsageError(
-                f"text must be Unicode, character {problem.start} is half of a surrogate pair"
-            ) from None
-        if n_bytes > TEXT_LIMIT_BYTES:
-            raise ResourceError(f"a text must have at most {TEXT_LIMIT_BYTES} bytes, found {n_bytes}")
+        _check_text(text)
         parts = list(map(_unmarked, _GUARDED.split(text))) if parse_special else [text]
         # Odd parts stood between guard marks.
         ids = [id for n, part in enumerate(parts) for id in self._encode(part, parse_special and n % 2 == 0)]
@@ -82,8 +75,9 @@ class Tokenizer:
     def guard(self, text: str) -> str:
         """`text` with each control token that it spells between marks, where `parse_special` will not see it.
 
-        For what a user writes, before a chat template puts it among real control tokens.
+        For what a user writes, before a chat template puts it among real control tokens. Raises as `encode`.
         """
+        _check_text(text)
         text = _unmarked(text)
         self._core.encode_special_tokens = False
         found = self._core.encode(text, add_special_tokens=False)
@@ -156,6 +150,17 @@ class StreamDecoder:
     def finish(self) -> str:
         """What is held back, as U+FFFD; the decoder starts anew."""
         return self._decoder.decode(b"", final=True)
+
+
+def _check_text(text: str) -> None:
+    try:
+        n_bytes = len(text.encode())
+    except UnicodeEncodeError as problem:
+        raise UsageError(
+            f"text must be Unicode, character {problem.start} is half of a surrogate pair"
+        ) from None
+    if n_bytes > TEXT_LIMIT_BYTES:
+        raise ResourceError(f"a text must have at most {TEXT_LIMIT_BYTES} bytes, found {n_bytes}")
 
 
 def _unmarked(text: str) -> str:

@@ -50,14 +50,18 @@ class Conversation:
             raise UsageError("system: needs a chat template, the model has none; put it into the prompt")
 
     def encode(self, text: str) -> list[int]:
-        """The prompt that asks for the reply to `text`, special tokens included."""
+        """The prompt that asks for the reply to `text`.
+
+        Control tokens come from the template alone: where a message spells one, it stays text.
+        """
+        tokenizer = self.session.tokenizer
         if self.template is None:
-            return self.session.tokenizer.encode(text, add_special=True)
+            return tokenizer.encode(text, add_special=True)
         first = [{"role": "system", "content": self.system}] if self.system is not None else []
-        messages = [*first, *self.turns, {"role": "user", "content": text}]
+        said = [*first, *self.turns, {"role": "user", "content": text}]
+        messages = [{**message, "content": tokenizer.guard(message["content"])} for message in said]
         # The template writes BOS itself where the model wants one.
-        rendered = self.template.render(messages)
-        return self.session.tokenizer.encode(rendered, add_special=False, parse_special=True)
+        return tokenizer.encode(self.template.render(messages), add_special=False, parse_special=True)
 
     def reply(
         self, text: str, sampler: Sampler, max_tokens: int = -1, should_stop: Callable[[], bool] = never

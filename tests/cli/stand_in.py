@@ -61,6 +61,9 @@ class Tokenizer:
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         return [BOS] * add_special + list(text.encode())
 
+    def guard(self, text: str) -> str:
+        return text
+
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b"<end>" if token == EOG else b"<begin>"
 
