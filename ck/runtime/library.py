@@ -73,6 +73,14 @@ def isa_path() -> str:
     return library().ck_isa_path().decode()
 
 
+def trim_memory() -> None:
+    """Give the pages that malloc keeps for later back to the system; without glibc nothing happens."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim.argtypes, trim.restype = (ctypes.c_size_t,), ctypes.c_int
+        trim(0)
+
+
 def _quota(group: Path) -> float:
     """CPUs that one control group's quota grants; infinity without one. Version 2, or 1's cpu controller."""
     try:

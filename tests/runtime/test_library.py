@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from ck.errors import UsageError
-from ck.runtime.library import ISA_BUNDLES, POOL_FUNCTION, cgroup_cpus, isa_path, library, thread_count
+from ck.runtime.library import (
+    ISA_BUNDLES,
+    POOL_FUNCTION,
+    cgroup_cpus,
+    isa_path,
+    library,
+    thread_count,
+    trim_memory,
+)
 
 
 def test_the_path_is_a_bundle() -> None:
@@ -83,3 +91,17 @@ def test_the_quota_of_version_1(tmp_path: Path, quota: str, cpus: float) -> None
 
 def test_no_control_group_is_no_quota(tmp_path: Path) -> None:
     assert cgroup_cpus(tmp_path / "root", tmp_path / "membership") == math.inf
+
+
+def test_trimming_gives_freed_pages_back() -> None:
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    # Too small to be mapped one by one, and a last one that keeps the heap from shrinking by itself.
+    blocks = [b"x" * (64 << 10) for _ in range(1024)]
+    last = b"x" * (64 << 10)
+    del blocks
+    before = resident_bytes()
+    trim_memory()
+    assert len(last) == 64 << 10
+    assert resident_bytes() < before - (32 << 20)
