@@ -12,7 +12,7 @@ from ck.cli.options import json_option
 Status = Literal["ok", "warning", "failure"]
 MARKS: dict[Status, str] = {"ok": "✓", "warning": "!", "failure": "✗"}
 
-DISTRIBUTIONS = ("numpy", "xdsl", "tokenizers", "networkx", "jinja2", "click", "rich", "gguf")
+DISTRIBUTIONS = ("numpy", "xdsl", "tokenizers", "jinja2", "click", "rich", "gguf")
 PROBE = "int ck_probe(int x) { return x + 41; }\n"
 # Room for a small model and its program, and to run them.
 NEEDED_DISK_BYTES = 1 << 30

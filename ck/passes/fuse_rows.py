@@ -26,8 +26,9 @@ Keeps two groups apart when their rows differ in number, or when joining them wo
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 
-import networkx as nx
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
@@ -55,21 +56,21 @@ def why_apart(producer: Operation, consumer: Operation) -> str:
     return "joining them would close a cycle"
 
 
-def _dependencies(block: Block) -> "nx.DiGraph[Operation]":
-    graph: nx.DiGraph[Operation] = nx.DiGraph()
+def _users(block: Block) -> dict[Operation, list[Operation]]:
+    """Each op of `block` with the ops that use a result of it."""
+    users: dict[Operation, list[Operation]] = {op: [] for op in block.ops}
     for op in block.ops:
-        graph.add_node(op)
         for operand in op.operands:
             if isinstance(operand.owner, Operation):
-                graph.add_edge(operand.owner, op)
-    return graph
+                users[operand.owner].append(op)
+    return users
 
 
 class _Groups:
     """Disjoint sets of ops that only grow while they stay convex."""
 
     def __init__(self, block: Block) -> None:
-        self.graph = _dependencies(block)
+        self.users = _users(block)
         self.order = {op: place for place, op in enumerate(block.ops)}
         self.members: dict[Operation, list[Operation]] = {}
 
@@ -89,7 +90,7 @@ class _Groups:
     def _convex(self, group: list[Operation]) -> bool:
         """Whether no path leaves `group` and returns, taking the groups made so far as single steps."""
         inside = set(group)
-        left = [user for op in group for user in self.graph.successors(op) if user not in inside]
+        left = [user for op in group for user in self.users[op] if user not in inside]
         seen: set[Operation] = set()
         while left:
             step = left.pop()
@@ -97,24 +98,35 @@ class _Groups:
                 continue
             for op in self.members.get(step, [step]):
                 seen.add(op)
-                for user in self.graph.successors(op):
+                for user in self.users[op]:
                     if user in inside:
                         return False
                     left.append(user)
         return True
 
     def in_order(self) -> list[list[Operation]]:
-        """All ops of the block, those of a group together, in an order that respects every use."""
-        steps: nx.DiGraph[int] = nx.DiGraph()
-        groups = {id(group): group for group in self.members.values()}
-        of = {op: id(group) for group in groups.values() for op in group}
-        single = {id(op): [op] for op in self.graph.nodes if op not in of}
-        of |= {op: id(op) for op in self.graph.nodes if op not in of}
-        last = {step: self.order[ops[-1]] for step, ops in (groups | single).items()}
-        steps.add_nodes_from(last)
-        steps.add_edges_from((of[a], of[b]) for a, b in self.graph.edges if of[a] != of[b])
-        ordered = nx.lexicographical_topological_sort(steps, key=last.__getitem__)
-        return [(groups | single)[step] for step in ordered]
+        """All ops of the block, those of a group together, each step after the steps it uses.
+
+        Among steps that are free to go, the one whose last op came first: what was in order stays so.
+        """
+        step_of = {op: self.members.get(op, [op]) for op in self.users}
+        uses: dict[int, set[int]] = {id(step): set() for step in step_of.values()}
+        steps = {id(step): step for step in step_of.values()}
+        for op, users in self.users.items():
+            for user in users:
+                if step_of[user] is not step_of[op]:
+                    uses[id(step_of[user])].add(id(step_of[op]))
+        sorter = TopologicalSorter(uses)
+        sorter.prepare()
+        free: list[tuple[int, int]] = []
+        ordered: list[list[Operation]] = []
+        while sorter.is_active():
+            for step in sorter.get_ready():
+                heappush(free, (self.order[steps[step][-1]], step))
+            _, first = heappop(free)
+            ordered.append(steps[first])
+            sorter.done(first)
+        return ordered
 
 
 def _outline(group: list[Operation]) -> FusedOp:

@@ -1,7 +1,7 @@
 """Give every buffer its place in one arena, so that buffers which are never alive together share bytes.
 
 Greedy by size over live intervals (largest first, each at the lowest free offset), in units of 64 bytes, the
-cache line; then checked against the interference graph. A view keeps its buffer alive.
+cache line; then checked: no two buffers that are alive together overlap. A view keeps its buffer alive.
 Source: Pisarchyk and Lee 2020, arXiv:2001.03288, section 4.3 (greedy by size).
 
 Before:
@@ -31,7 +31,6 @@ this pass.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import networkx as nx
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import MemRefType, ModuleOp, i8
@@ -96,18 +95,6 @@ def place(buffers: Sequence[Interval]) -> list[Interval]:
     return placed
 
 
-def interference(buffers: Sequence[Interval]) -> "nx.Graph[Interval]":
-    """An edge between every two buffers that are alive together."""
-    graph: nx.Graph[Interval] = nx.Graph()
-    graph.add_nodes_from(buffers)
-    alive: list[Interval] = []
-    for buffer in sorted(buffers, key=lambda b: b.start):
-        alive = [other for other in alive if other.end >= buffer.start]
-        graph.add_edges_from((other, buffer) for other in alive)
-        alive.append(buffer)
-    return graph
-
-
 def peak_bytes(buffers: Sequence[Interval]) -> int:
     """The most bytes alive at one op: no plan can be smaller."""
     points = {buffer.start for buffer in buffers}
@@ -115,11 +102,16 @@ def peak_bytes(buffers: Sequence[Interval]) -> int:
 
 
 def _check(buffers: Sequence[Interval]) -> None:
-    for a, b in interference(buffers).edges:
-        if a.offset < b.offset + b.n_bytes and b.offset < a.offset + a.n_bytes:
-            raise InternalError(
-                f"rt-plan-memory: {a.op.buffer} and {b.op.buffer} overlap while both are alive"
-            )
+    """Walk the buffers by the start of their lives, holding each new one against those still alive."""
+    alive: list[Interval] = []
+    for new in sorted(buffers, key=lambda b: b.start):
+        alive = [other for other in alive if other.end >= new.start]
+        for other in alive:
+            if new.offset < other.offset + other.n_bytes and other.offset < new.offset + new.n_bytes:
+                raise InternalError(
+                    f"rt-plan-memory: {new.op.buffer} and {other.op.buffer} overlap while both are alive"
+                )
+        alive.append(new)
 
 
 @dataclass(frozen=True)

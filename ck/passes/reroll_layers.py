@@ -37,6 +37,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
@@ -111,20 +112,18 @@ class _Run:
     count: int
 
 
-def _longest_repetition(keys: Sequence[object]) -> _Run | None:
+def _longest_repetition(keys: Sequence[int]) -> _Run | None:
     """The repeated run that covers most of `keys`; among equals the shortest period, then the first run."""
+    numbers = np.asarray(keys)
     best: _Run | None = None
-    for period in range(1, len(keys) // 2 + 1):
-        length, start = 0, 0
-        for i in range(len(keys) - period + 1):
-            if i < len(keys) - period and keys[i] == keys[i + period]:
-                start = start if length else i
-                length += 1
-                continue
-            count = length // period + 1
+    for period in range(1, len(numbers) // 2 + 1):
+        # Runs of equal places: where the padded comparison turns true, and where it turns false again.
+        equal = np.concatenate(([False], numbers[:-period] == numbers[period:], [False]))
+        turns = np.flatnonzero(equal[1:] != equal[:-1])
+        for start, end in zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True):
+            count = (end - start) // period + 1
             if count > 1 and (best is None or count * period > best.count * best.period):
                 best = _Run(start, period, count)
-            length = 0
     return best
 
 

@@ -70,7 +70,7 @@ def test_files_that_are_not_there_or_not_ir(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_command_starts_in_time(row: str, measured) -> None:
-    """It needs xdsl, numpy and networkx, nothing of torch or of the runtime."""
+    """It needs xdsl and numpy, nothing of torch or of the runtime."""
     command = [sys.executable, "-c", "from ck.cli.opt import main; main()", row, "-p", "ck-fuse-rows"]
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
