@@ -3,16 +3,15 @@
 // without).
 #pragma once
 
+#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "half.h"
 
 #if defined(__AVX512F__)
-#include <immintrin.h>
 #define CK_VW 16
 #elif defined(__AVX2__)
-#include <immintrin.h>
 #define CK_VW 8
 #else
 #define CK_VW 4
@@ -42,8 +41,24 @@ static inline ck_vf ck_v_select(ck_vi mask, ck_vf a, ck_vf b) {
     return (ck_vf)((mask & (ck_vi)a) | (~mask & (ck_vi)b));
 }
 
+// Lane by lane a > b ? a : b.
 static inline ck_vf ck_v_max(ck_vf a, ck_vf b) {
-    return ck_v_select(a > b, a, b);
+#if CK_VW == 16
+    return _mm512_max_ps(a, b);
+#elif CK_VW == 8
+    return _mm256_max_ps(a, b);
+#else
+    return _mm_max_ps(a, b);
+#endif
+}
+
+// Lane by lane x < limit ? 0 : y.
+static inline ck_vf ck_v_zero_below(ck_vf x, float limit, ck_vf y) {
+#if CK_VW == 16
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(limit), _CMP_NLT_UQ), y);
+#else
+    return (ck_vf)(~(x < limit) & (ck_vi)y);
+#endif
 }
 
 static inline ck_vf ck_v_fma(ck_vf a, ck_vf b, ck_vf c) {
@@ -96,7 +111,7 @@ static inline ck_vf ck_v_exp_nonpositive(ck_vf x) {
     p = p * r + 5.0000001201e-1f;
     const ck_vf y = (p * (r * r) + r) + 1.0f;
     const ck_vf power = (ck_vf)(((ck_vu)shifted - (0x4b400000u - 127)) << 23);
-    return ck_v_select(x < -87.33654f, ck_v_set(0.0f), y * power);
+    return ck_v_zero_below(x, -87.33654f, y * power);
 }
 
 // The 16 lanes of 16 / CK_VW vectors joined as a tree: (i, i + 8), then (i, i + 4), (i, i + 2), (0, 1).
@@ -107,15 +122,11 @@ static inline float ck_v_sum16(const ck_vf* v) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-// Their maximum.
+// Their maximum; for no NaN.
 static inline float ck_v_max16(const ck_vf* v) {
-    ck_vf top = v[0];
-    for (int i = 1; i < 16 / CK_VW; i++)
-        top = ck_v_max(top, v[i]);
-    float lane[CK_VW];
-    memcpy(lane, &top, sizeof lane);
-    for (int half = CK_VW / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
+    ck_vf4 part[4];
+    memcpy(part, v, sizeof part);
+    const ck_vf4 four = _mm_max_ps(_mm_max_ps(part[0], part[1]), _mm_max_ps(part[2], part[3]));
+    const ck_vf4 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return two[0] > two[1] ? two[0] : two[1];
 }

@@ -20,8 +20,8 @@
 //             y = y * c, then y += e[p] * V[p] over visible p in order, fma (scalar: mul, add)
 //           and last y * (1 / l). So avx2 and avx512bw return the same bits, and a row's bits depend neither
 //           on n nor on which rows are computed with it.
-// threads   the query rows of all heads are dealt out in items of up to 48 rows
-// stack     about 32 KiB
+// threads   the query rows of all heads are dealt out in items of up to 96 rows
+// stack     about 140 KiB
 #pragma once
 
 #include "../../ck_rt.h"
