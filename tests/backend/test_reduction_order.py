@@ -6,7 +6,6 @@ AVX2 and for plain x86-64; to LLVM IR, compiled by llvmlite; and to the numpy in
 
 import ctypes
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,16 +30,10 @@ def functions() -> dict[str, FuncOp]:
     return {op.sym_name.data: op for op in module().body.block.ops if isinstance(op, FuncOp)}
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    """`library(machine)`: the C of all kernels, compiled for one machine."""
-
-    @cache
-    def build(machine: str) -> ctypes.CDLL:
-        folder: Path = tmp_path_factory.mktemp("kernels")
-        return compile_c(emit_module(module()), folder, machine)
-
-    return build
+@pytest.fixture(scope="session", params=FLAGS)
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The C of all kernels, compiled for one machine."""
+    return compile_c(emit_module(module()), tmp_path_factory.mktemp("kernels"), request.param)
 
 
 @cache
@@ -79,10 +72,9 @@ def by_numpy(kernel: str, columns: int) -> np.ndarray:
 
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("machine", FLAGS)
-def test_c_equals_numpy(machine: str, kernel: str, columns: int, library) -> None:
+def test_c_equals_numpy(kernel: str, columns: int, library: ctypes.CDLL) -> None:
     arrays = buffers(kernel, columns)
-    getattr(library(machine), f"{kernel}_{columns}")(*arguments(arrays))
+    getattr(library, f"{kernel}_{columns}")(*arguments(arrays))
     assert_bits(arrays[-1], by_numpy(kernel, columns))
 
 

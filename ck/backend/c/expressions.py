@@ -107,7 +107,8 @@ def _call(name: str) -> _Spell:
     return lambda operands, types: Expression(f"{name}({', '.join(e.text for e in operands)})")
 
 
-def _is_number(e: Expression) -> bool:
+def is_number(e: Expression) -> bool:
+    """Whether the text is a literal, other than an infinity or NaN."""
     return e.text.lstrip("-")[0].isdigit()
 
 
@@ -116,7 +117,7 @@ def _bound(helper: str, beyond: str) -> _Spell:
 
     def spell(operands: Sequence[Expression], types: Types) -> Expression:
         a, b = (e.at(Level.UNARY) for e in operands)
-        if _is_number(operands[1]):
+        if is_number(operands[1]):
             return Expression(f"{a} {beyond} {b} ? {b} : {a}", Level.CONDITION)
         return Expression(f"{types.helper(helper)}({a}, {b})")
 
@@ -136,6 +137,8 @@ LANES: dict[type[Operation], _Spell] = {
     math.FmaOp: _call("__builtin_fmaf"),
     vector.FMAOp: _call("__builtin_fmaf"),
 }
+
+BOUNDS: dict[type[Operation], str] = {arith.MaximumfOp: ">", arith.MinimumfOp: "<"}
 
 _FLOAT_COMPARE = {
     "oeq": "{a} == {b}",

@@ -47,18 +47,39 @@ _HELPERS = {
     "}\n",
 }
 
+# What the C compiler compares at once: it takes larger vectors apart lane by lane.
+_PIECE = """#if defined(__AVX512F__)
+#define PIECE 64
+#elif defined(__AVX__)
+#define PIECE 32
+#else
+#define PIECE 16
+#endif
+typedef float f32_piece __attribute__((vector_size(PIECE), may_alias));
+typedef int32_t i32_piece __attribute__((vector_size(PIECE), may_alias));
+"""
+_BOUND = """static inline void {name}(f32x16 *to, const f32x16 *a, const f32x16 *b) {{
+    for (unsigned p = 0; p < sizeof *to / PIECE; ++p) {{
+        f32_piece x = ((const f32_piece *)a)[p], y = ((const f32_piece *)b)[p];
+        i32_piece first = (x {symbol} y) | (x != x);
+        ((f32_piece *)to)[p] = (f32_piece)(((i32_piece)x & first) | ((i32_piece)y & ~first));
+    }}
+}}
+"""
+
 # Words a value may not be called: C's own, and those the emitter writes itself.
 _RESERVED = frozenset(
     word
     for line in (
         "auto break case char const continue default do double else enum extern float for goto if inline int",
         "long register restrict return short signed sizeof static struct switch typedef union unsigned void",
-        "volatile while asm typeof bool true false main lane bits_of float_of max_of min_of",
+        "volatile while asm typeof bool true false main",
+        "lane bits_of float_of max_of min_of PIECE f32_piece i32_piece",
     )
     for word in line.split()
 )
 _SUFFIXES = re.compile(r"(_\d+)+$")
-_TYPE_NAME = re.compile(r"(turn_)?[fiu]\d+x\d+(_u)?|u?int\d+_t")
+_TYPE_NAME = re.compile(r"(turn_|max_|min_)?[fiu]\d+x\d+(_u)?|u?int\d+_t")
 
 
 def vector_shape(type: Attribute) -> tuple[int, Attribute] | None:
@@ -123,6 +144,14 @@ class Types:
         self.helpers[name] = _HELPERS[name]
         return name
 
+    def bound(self, symbol: str) -> str:
+        """Ask for `max_f32x16` (`>`) or `min_f32x16` (`<`): what max_of and min_of do, on every lane."""
+        name = "max_f32x16" if symbol == ">" else "min_f32x16"
+        self.vectors.add("f32x16")
+        self.helpers["PIECE"] = _PIECE
+        self.helpers[name] = _BOUND.format(name=name, symbol=symbol)
+        return name
+
     def turn(self, type: Attribute) -> str:
         """Ask for the macro that turns a vector's lanes: lane l of `turn_f32x16(v, n)` is v[(l + n) % 16]."""
         shape = vector_shape(type)
@@ -148,7 +177,7 @@ class Types:
         lines = ["#include <stdint.h>\n"]
         for name in sorted(self.vectors, key=_vector_order):
             lines.append(_typedef(name))
-        return "".join(lines) + "".join("\n" + self.helpers[name] for name in sorted(self.helpers))
+        return "".join(lines) + "".join("\n" + text for text in self.helpers.values())
 
 
 def _vector_order(name: str) -> tuple[str, int, bool]:
