@@ -24,8 +24,8 @@ static inline int ck_compare_doubles(const void* a, const void* b) {
     return (x > y) - (x < y);
 }
 
-// Median seconds of one call of fn(arg, 0, 1), over 7 runs of at least 10 ms; the thread's own time, so that a
-// busy machine shows less.
+// Median seconds of one call of fn(arg, 0, 1), over 7 runs of at least 10 ms; the thread's own time, so that
+// a busy machine shows less.
 static inline double ck_measure(void (*fn)(void* arg, int tid, int nth), void* arg) {
     double seconds[7];
     int calls = 1;
