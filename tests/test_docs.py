@@ -21,7 +21,8 @@ def _pieces() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for page in PAGES:
         for language, text in BLOCK.findall(page.read_text()):
-            found += [(language, line) for line in text.splitlines()] if language == "sh" else [(language, text)]
+            pieces = text.splitlines() if language == "sh" else [text]
+            found += [(language, piece) for piece in pieces]
     return [piece for piece in found if piece[1].strip()]
 
 
