@@ -36,7 +36,7 @@ from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
 from ck.ir.ops.glu import GluOp
-from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.linear import LinearOp, is_quantized
 from ck.ir.ops.linear_multi import LinearMultiOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.silu import SiluOp
@@ -85,10 +85,11 @@ def _fuse_gate(op: MulOp) -> None:
 
 def _fuse_products(block: Block) -> None:
     """Join the products of each row value into one op at the place of the first."""
-    groups: dict[SSAValue, list[LinearOp]] = {}
+    # Quantised weights take quantised rows, float weights f32 rows: they are not products of the same rows.
+    groups: dict[tuple[SSAValue, bool], list[LinearOp]] = {}
     for op in block.ops:
         if isinstance(op, LinearOp) and op.residual is None:
-            groups.setdefault(op.x, []).append(op)
+            groups.setdefault((op.x, is_quantized(op.w.type)), []).append(op)
     for products in groups.values():
         weights = [product.w.owner for product in products]
         if len(products) < 2 or not all(isinstance(weight, WeightOp) for weight in weights):

@@ -26,5 +26,9 @@ CASE = OpCase(
             Sample((tensor(1, 64), WeightType.of((17, 64), "f32"), WeightType.of((17, 32), "f32"))),
             "have 64 columns, w is",
         ),
+        Refusal(
+            Sample((tensor(1, 64), WeightType.of((17, 64), "q8_0"), WeightType.of((17, 64), "f16"))),
+            "all weights quantised or none",
+        ),
     ),
 )

@@ -87,3 +87,9 @@ def storage_of(weight: Attribute) -> str:
     """The storage type's name of a weight type."""
     assert isinstance(weight, WeightType)
     return weight.storage.data
+
+
+def is_quantized(weight: Attribute) -> bool:
+    """Whether a weight type's products take quantised rows."""
+    assert isinstance(weight, WeightType)
+    return weight.row.quantized

@@ -21,7 +21,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product
-from ck.ir.ops.linear import activations, check_product, storage_of
+from ck.ir.ops.linear import activations, check_product, is_quantized, storage_of
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
 
@@ -38,7 +38,12 @@ class LinearMultiOp(CkOp, KernelOp, Product):
     def infer(x: Attribute, *w: Attribute) -> tuple[Attribute, ...]:
         if len(w) < 2:
             raise VerifyException(f"ck.linear_multi: two weights or more, got {len(w)}")
-        return tuple(tensor(*check_product("ck.linear_multi", x, weight)) for weight in w)
+        results = tuple(tensor(*check_product("ck.linear_multi", x, weight)) for weight in w)
+        if len({is_quantized(weight) for weight in w}) > 1:
+            raise VerifyException(
+                f"ck.linear_multi: all weights quantised or none, got {', '.join(map(str, w))}"
+            )
+        return results
 
     def reference(self, x: Array, *w: Array) -> tuple[Array, ...]:
         return tuple(activations(x, weight.shape[1]) @ weight.T for weight in w)
