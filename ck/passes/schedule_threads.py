@@ -2,8 +2,8 @@
 
 Every thread runs every call on its own slice. Two calls need a barrier between them when they touch the same
 bytes, one of them writes, and the bytes are not those of the thread's own rows: two calls split by rows of
-tokens agree on who has which row, so a chain of row-wise calls runs without one. Bytes count, not names: a
-buffer that takes over another's place in the arena waits for it.
+tokens agree on who has which row, so a chain of row-wise calls runs without one. All rows of a single token
+are one thread's. Bytes count, not names: a buffer that takes over another's place in the arena waits for it.
 
 Before:
     func.func @f(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
@@ -35,12 +35,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import BarrierOp, CacheOp, ViewOp, WeightOp, Work
 from ck.ir.types import KvType, is_buffer, shape
@@ -50,7 +50,8 @@ from ck.ir.types import KvType, is_buffer, shape
 class Access:
     """Bytes [begin, end) of `base` that a call touches.
 
-    `row_bytes` are those of one token's rows when threads split the call by rows, else 0.
+    `row_bytes` are those of one token's rows when threads split the call by rows, else 0; `tokens` is
+    how many tokens there may be.
     """
 
     base: object
@@ -58,6 +59,7 @@ class Access:
     end: int
     writes: bool
     row_bytes: int
+    tokens: int
 
     def conflicts(self, other: "Access") -> bool:
         """Whether a barrier has to stand between the two."""
@@ -65,8 +67,10 @@ class Access:
             return False
         if self.begin >= other.end or other.begin >= self.end:
             return False
-        own_rows = self.row_bytes and (self.row_bytes, self.begin) == (other.row_bytes, other.begin)
-        return not own_rows
+        if not self.row_bytes or not other.row_bytes:
+            return True
+        # All rows of a single token are one thread's.
+        return self.tokens > 1 and (self.row_bytes, self.begin) != (other.row_bytes, other.begin)
 
 
 def accesses(op: Work, capacity: int) -> Iterator[Access]:
@@ -76,7 +80,7 @@ def accesses(op: Work, capacity: int) -> Iterator[Access]:
             if isinstance(value.type, KvType):
                 owner = value.owner
                 base: object = owner.symbol_name if isinstance(owner, CacheOp) else value
-                yield Access(base, 0, 1, writes, 0)
+                yield Access(base, 0, 1, writes, 0, capacity)
             elif is_buffer(value.type) and not isinstance(value.owner, WeightOp):
                 yield _buffer_access(value, writes, op.split_rows, capacity)
 
@@ -88,7 +92,8 @@ def _buffer_access(value: SSAValue, writes: bool, split_rows: bool, capacity: in
     offset, base = 0, value
     while isinstance(base.owner, ViewOp):
         offset, base = offset + base.owner.offset_bytes, base.owner.source
-    return Access(base, offset, offset + n_bytes, writes, n_bytes // capacity if by_rows else 0)
+    row_bytes = n_bytes // capacity if by_rows else 0
+    return Access(base, offset, offset + n_bytes, writes, row_bytes, capacity)
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,8 @@ class ScheduleThreadsPass(ModulePass):
     name = "rt-schedule-threads"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if isinstance(function, func.FuncOp) and function.body.blocks:
-                _schedule(function.body.block)
+        for block in bodies(op):
+            _schedule(block)
 
 
 def _schedule(block: Block) -> None:
