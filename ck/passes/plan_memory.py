@@ -32,17 +32,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import MemRefType, ModuleOp, i8
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ck.errors import InternalError
+from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import AllocOp, ArenaOp, ViewOp
 
 ALIGN = 64
+# On 120 functions of random graphs (tests/passes) the arena exceeds the bound by up to 21 % without a second
+# attempt, by 11 % with 40, by 7 % with 200; models meet it at once.
+ATTEMPTS = 200
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,28 @@ def _users(value: SSAValue) -> list[Operation]:
 
 
 def place(buffers: Sequence[Interval]) -> list[Interval]:
-    """`buffers` with offsets, none of which overlap while both are alive."""
+    """`buffers` with offsets, none of which overlap while both are alive.
+
+    Largest first. Where that needs more than is alive at once, the buffer that reaches highest goes in
+    earlier and all are placed again, a bounded number of times.
+    """
+    order = sorted(buffers, key=lambda b: (-b.n_bytes, b.start))
+    best = current = _stack(order)
+    bound = peak_bytes(buffers)
+    for attempt in range(ATTEMPTS):
+        if end_of(best) <= bound:
+            break
+        top = max(range(len(order)), key=lambda at: current[at].offset + current[at].n_bytes)
+        order.insert(top // 2 if attempt % 2 else 0, order.pop(top))
+        current = _stack(order)
+        best = min(best, current, key=end_of)
+    return best
+
+
+def _stack(order: Sequence[Interval]) -> list[Interval]:
+    """Each buffer in turn at the lowest offset that is free while it is alive."""
     placed: list[Interval] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.n_bytes, b.start)):
+    for buffer in order:
         taken = sorted((p.offset, p.offset + p.n_bytes) for p in placed if p.meets(buffer))
         offset = 0
         for begin, end in taken:
@@ -93,6 +115,11 @@ def place(buffers: Sequence[Interval]) -> list[Interval]:
             offset = max(offset, end)
         placed.append(replace(buffer, offset=offset))
     return placed
+
+
+def end_of(placed: Sequence[Interval]) -> int:
+    """Bytes of the arena that holds `placed`."""
+    return max((buffer.offset + buffer.n_bytes for buffer in placed), default=0)
 
 
 def peak_bytes(buffers: Sequence[Interval]) -> int:
@@ -121,9 +148,8 @@ class PlanMemoryPass(ModulePass):
     name = "rt-plan-memory"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if isinstance(function, func.FuncOp) and function.body.blocks:
-                _plan(function.body.block)
+        for block in bodies(op):
+            _plan(block)
 
 
 def _plan(block: Block) -> None:
@@ -131,8 +157,7 @@ def _plan(block: Block) -> None:
     if not placed:
         return
     _check(placed)
-    size = max(buffer.offset + buffer.n_bytes for buffer in placed)
-    arena = ArenaOp.create(result_types=[MemRefType(i8, [size])])
+    arena = ArenaOp.create(result_types=[MemRefType(i8, [end_of(placed)])])
     arena.buffer.name_hint = "arena"
     Rewriter.insert_op(arena, InsertPoint.at_start(block))
     for buffer in placed:
