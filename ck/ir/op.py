@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, f32, i64
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, f32, i64
 from xdsl.ir import Attribute, SSAValue
-from xdsl.irdl import IRDLOperation
+from xdsl.irdl import IRDLOperation, prop_def
 from xdsl.utils.exceptions import VerifyException
 
 Array: TypeAlias = NDArray[Any]
@@ -91,6 +91,17 @@ class CkOp(IRDLOperation, ABC):
         """Work of one execution over every row of its types."""
         n_bytes = sum(type_bytes(value.type) for value in (*self.operands, *self.results))
         return Cost(flops=0, n_bytes=n_bytes)
+
+
+class Named(IRDLOperation, ABC):
+    """Stands for, or calls, what is called `symbol` elsewhere."""
+
+    symbol = prop_def(SymbolRefAttr)
+
+    @property
+    def symbol_name(self) -> str:
+        """The symbol's text, without the `@`."""
+        return self.symbol.root_reference.data
 
 
 @dataclass(frozen=True)

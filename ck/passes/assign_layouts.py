@@ -24,12 +24,12 @@ Leaves f32, f16 and bf16 weights with f32 rows, and weights that already have a 
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from ck.ir.functions import bodies
 from ck.ir.op import Product
 from ck.ir.ops.quantize_rows import QuantizeRowsOp
 from ck.ir.ops.weight import WeightOp
@@ -44,10 +44,9 @@ class AssignLayoutsPass(ModulePass):
     target: str = "native"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if isinstance(function, func.FuncOp) and function.body.blocks:
-                _pack_weights(function.body.block)
-                _quantize_rows(function.body.block)
+        for block in bodies(op):
+            _pack_weights(block)
+            _quantize_rows(block)
 
 
 def _pack_weights(block: Block) -> None:

@@ -30,11 +30,11 @@ from graphlib import TopologicalSorter
 from heapq import heappop, heappush
 
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
+from ck.ir.functions import bodies
 from ck.ir.op import RowWise
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.types import shape
@@ -164,10 +164,7 @@ class FuseRowsPass(ModulePass):
     name = "ck-fuse-rows"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if not isinstance(function, func.FuncOp) or not function.body.blocks:
-                continue
-            block = function.body.block
+        for block in bodies(op):
             groups = _Groups(block)
             row_wise = [inner for inner in block.ops if isinstance(inner, RowWise)]
             for inner in row_wise:

@@ -46,6 +46,7 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerAttr,
     ModuleOp,
+    SymbolRefAttr,
     UnitAttr,
     i64,
 )
@@ -54,7 +55,6 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ck.dtypes import BY_NAME
-from ck.ir.ops.weight import symbol_ref
 from ck.ir.rt.ops import (
     ArenaOp,
     BarrierOp,
@@ -294,7 +294,7 @@ def _call_layers(periods: list[list[Item]], kinds: list[int], layers: dict[int, 
         own = [period for _, period in run]
         table = ArrayAttr(layer.rows[taken[kind] : taken[kind] + len(own)])
         taken[kind] += len(own)
-        properties = {"symbol": symbol_ref(layer.name), "table": table}
+        properties = {"symbol": SymbolRefAttr(layer.name), "table": table}
         repeat = RepeatOp(operands=[layer.shared], properties=properties)
         Rewriter.insert_op(repeat, InsertPoint.before(own[0][0]))
         for item in (item for period in own for item in period):

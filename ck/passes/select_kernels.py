@@ -21,12 +21,12 @@ layout. Within a symbol the runtime takes the best path the processor has, so th
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr, SymbolRefAttr
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.functions import bodies
 from ck.ir.op import KernelOp, RowWise
 from ck.ir.ops.fused import FusedOp
 from ck.ir.types import WeightType
@@ -40,10 +40,9 @@ class SelectKernelsPass(ModulePass):
     target: str = "native"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if isinstance(function, func.FuncOp) and function.body.blocks:
-                for inner in function.body.block.ops:
-                    _select(inner)
+        for block in bodies(op):
+            for inner in block.ops:
+                _select(inner)
 
 
 def _select(op: Operation) -> None:

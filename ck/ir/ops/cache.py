@@ -7,18 +7,17 @@ from typing import Any
 
 from xdsl.dialects.builtin import SymbolRefAttr
 from xdsl.ir import Attribute
-from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, result_def, traits_def
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import CkOp
+from ck.ir.op import CkOp, Named
 from ck.ir.types import KvType
 
 
 @irdl_op_definition
-class CacheOp(CkOp):
+class CacheOp(CkOp, Named):
     name = "ck.cache"
-    symbol = prop_def(SymbolRefAttr)
     value = result_def(KvType)
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
@@ -34,10 +33,6 @@ class CacheOp(CkOp):
         op = CacheOp.create(result_types=[of], properties={"symbol": SymbolRefAttr(symbol)})
         op.value.name_hint = symbol.replace(".", "_")
         return op
-
-    @property
-    def symbol_name(self) -> str:
-        return self.symbol.root_reference.data
 
     def verify_(self) -> None:
         """The result constraint says it all."""

@@ -8,20 +8,19 @@ Names are the frontend's; who executes the module supplies the values.
 
 from typing import Any
 
-from xdsl.dialects.builtin import StringAttr, SymbolRefAttr, TensorType
+from xdsl.dialects.builtin import SymbolRefAttr, TensorType
 from xdsl.ir import Attribute
-from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, result_def, traits_def
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import CkOp
+from ck.ir.op import CkOp, Named
 from ck.ir.types import WeightType
 
 
 @irdl_op_definition
-class WeightOp(CkOp):
+class WeightOp(CkOp, Named):
     name = "ck.weight"
-    symbol = prop_def(SymbolRefAttr)
     value = result_def()
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
@@ -38,15 +37,6 @@ class WeightOp(CkOp):
         op.value.name_hint = symbol.replace(".", "_")
         return op
 
-    @property
-    def symbol_name(self) -> str:
-        return self.symbol.root_reference.data
-
     def verify_(self) -> None:
         if not isinstance(self.value.type, WeightType | TensorType):
             raise VerifyException(f"ck.weight: a !ck.q or a tensor, got {self.value.type}")
-
-
-def symbol_ref(name: str) -> SymbolRefAttr:
-    """`@name` as an attribute."""
-    return SymbolRefAttr(StringAttr(name))

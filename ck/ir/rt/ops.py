@@ -44,7 +44,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from ck.errors import InternalError
-from ck.ir.op import attr, type_bytes
+from ck.ir.op import Named, attr, type_bytes
 from ck.ir.types import KvType, WeightType
 
 
@@ -52,18 +52,8 @@ class RtOp(IRDLOperation):
     """Base of all `rt` ops."""
 
 
-class _Named(RtOp):
-    """A leaf that stands for something the runtime keeps under a name."""
-
-    symbol = prop_def(SymbolRefAttr)
-
-    @property
-    def symbol_name(self) -> str:
-        return self.symbol.root_reference.data
-
-
 @irdl_op_definition
-class WeightOp(_Named):
+class WeightOp(RtOp, Named):
     name = "rt.weight"
     value = result_def(WeightType | MemRefType)
     traits = traits_def(Pure())
@@ -72,7 +62,7 @@ class WeightOp(_Named):
 
 
 @irdl_op_definition
-class CacheOp(_Named):
+class CacheOp(RtOp, Named):
     name = "rt.cache"
     value = result_def(KvType)
     traits = traits_def(Pure())
@@ -136,14 +126,8 @@ class ViewAtOp(RtOp):
     assembly_format = "$source `[` $offset `]` attr-dict `:` type($source) `->` type($buffer)"
 
 
-class Work(RtOp):
+class Work(RtOp, Named):
     """A call that reads `ins` and writes `outs`."""
-
-    @property
-    def symbol_name(self) -> str:
-        symbol = self.properties["symbol"]
-        assert isinstance(symbol, SymbolRefAttr)
-        return symbol.root_reference.data
 
     @property
     def writes(self) -> Sequence[SSAValue]:
@@ -164,7 +148,6 @@ class Work(RtOp):
 @irdl_op_definition
 class CallOp(Work):
     name = "rt.call"
-    symbol = prop_def(SymbolRefAttr)
     outs = var_operand_def()
     ins = var_operand_def()
     immediates = prop_def(DictionaryAttr)
@@ -213,7 +196,6 @@ class CallOp(Work):
 @irdl_op_definition
 class LaunchOp(Work):
     name = "rt.launch"
-    symbol = prop_def(SymbolRefAttr)
     outs = var_operand_def()
     ins = var_operand_def()
     live = operand_def(IndexType)
@@ -257,19 +239,14 @@ class BarrierOp(RtOp):
 
 
 @irdl_op_definition
-class RepeatOp(RtOp):
+class RepeatOp(RtOp, Named):
     """Call function `symbol` once a row of `table`: its arguments are `shared`, then the row's entries."""
 
     name = "rt.repeat"
-    symbol = prop_def(SymbolRefAttr)
     shared = var_operand_def()
     table = prop_def(ArrayAttr[ArrayAttr[Attribute]])
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$symbol `(` $shared `:` type($shared) `)` `table` $table attr-dict"
-
-    @property
-    def symbol_name(self) -> str:
-        return self.symbol.root_reference.data
 
     @property
     def rows(self) -> list[list[Attribute]]:
