@@ -4,16 +4,20 @@
 #define CK_PACKED_BLOCK ck_r16_q4_1
 #define CK_BLOCK_COLUMNS 32
 
-static void add_block(float* acc, const ck_r16_q4_1* w, const ck_q16_row* x, int64_t b) {
+static void unpack_block(ck_columns* to, const ck_r16_q4_1* w, int64_t b) {
+    (void)b;
+    for (int c = 0; c < 32; c++)
+        for (int r = 0; r < CK_PANEL; r++)
+            to->u[c][r] = (int16_t)ck_nibble(w->q, c, r);
+    ck_half_floats(to->d, w->d);
+    ck_half_floats(to->m, w->m);
+}
+
+static void add_term(float* acc, const ck_columns* w, int32_t (*isum)[CK_PANEL], const ck_q16_row* x,
+                     int64_t b) {
     const float s = x->d[b] * (float)(x->sum[2 * b] + x->sum[2 * b + 1]);
-    int32_t isum[CK_PANEL] = {0};
-    uint8_t u[64];
-    for (int g = 0; g < 8; g++) {
-        ck_nibble_group(u, w->q[g % 4], g);
-        ck_add_group(isum, u, x, 32 * b + 4 * g);
-    }
     for (int r = 0; r < CK_PANEL; r++)
-        acc[r] += ck_f16_float(w->d[r]) * x->d[b] * (float)isum[r] + ck_f16_float(w->m[r]) * s;
+        acc[r] += w->d[r] * x->d[b] * (float)(isum[0][r] + isum[1][r]) + w->m[r] * s;
 }
 
 #include "scalar.inc"

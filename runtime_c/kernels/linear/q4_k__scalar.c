@@ -4,20 +4,23 @@
 #define CK_PACKED_BLOCK ck_r16_q4_k
 #define CK_BLOCK_COLUMNS 256
 
-static void add_block(float* acc, const ck_r16_q4_k* w, const ck_q16_row* x, int64_t b) {
-    const ck_r16_q4_k_sub* sub = &w->sub[b % 8];
-    const float s = x->d[b] * (float)(x->sum[2 * b] + x->sum[2 * b + 1]);
-    int32_t isum[CK_PANEL] = {0};
-    uint8_t u[64];
-    for (int g = 0; g < 8; g++) {
-        ck_nibble_group(u, sub->q[g % 4], g);
-        ck_add_group(isum, u, x, 32 * b + 4 * g);
-    }
+static void unpack_block(ck_columns* to, const ck_r16_q4_k* w, int64_t b) {
+    for (int c = 0; c < 32; c++)
+        for (int r = 0; r < CK_PANEL; r++)
+            to->u[c][r] = (int16_t)ck_nibble(w->sub[b % 8].q, c, r);
+    ck_half_floats(to->d, w->d);
+    ck_half_floats(to->m, w->dmin);
     for (int r = 0; r < CK_PANEL; r++) {
-        const float d = ck_f16_float(w->d[r]) * (float)sub->sc[r];
-        const float m = -(ck_f16_float(w->dmin[r]) * (float)sub->mn[r]);
-        acc[r] += d * x->d[b] * (float)isum[r] + m * s;
+        to->d[r] *= (float)w->sub[b % 8].sc[r];
+        to->m[r] *= -(float)w->sub[b % 8].mn[r];
     }
+}
+
+static void add_term(float* acc, const ck_columns* w, int32_t (*isum)[CK_PANEL], const ck_q16_row* x,
+                     int64_t b) {
+    const float s = x->d[b] * (float)(x->sum[2 * b] + x->sum[2 * b + 1]);
+    for (int r = 0; r < CK_PANEL; r++)
+        acc[r] += w->d[r] * x->d[b] * (float)(isum[0][r] + isum[1][r]) + w->m[r] * s;
 }
 
 #include "scalar.inc"

@@ -5,18 +5,41 @@
 #include "rows.h"
 #include "store.h"
 
-// isum[r] += sum over the 4 columns from `column` of the group's vector u [64] and x.
-static inline void ck_add_group(int32_t isum[CK_PANEL], const uint8_t* u, const ck_q16_row* x,
-                                int64_t column) {
-    for (int j = 0; j < 4; j++) {
-        const int32_t q = 128 * x->high[column + j] + x->low[column + j];
-        for (int r = 0; r < CK_PANEL; r++)
-            isum[r] += u[4 * r + j] * q;
+// A block of 32 columns, unpacked: u [column][row of the panel], and its factors, as the type needs them.
+typedef struct {
+    int16_t u[32][CK_PANEL];
+    float d[CK_PANEL], m[CK_PANEL], s[CK_PANEL];
+} ck_columns;
+
+// u of column c (of 32) and row r, from vectors and from nibble vectors.
+static inline int ck_byte(const uint8_t (*q)[64], int c, int r) {
+    return q[c / 4][4 * r + c % 4];
+}
+
+static inline int ck_nibble(const uint8_t (*q)[64], int c, int r) {
+    return q[c / 4 % 4][4 * r + c % 4] >> c / 16 * 4 & 15;
+}
+
+static inline void ck_half_floats(float* to, const void* from) {
+    for (int r = 0; r < CK_PANEL; r++) {
+        uint16_t half;
+        memcpy(&half, (const uint8_t*)from + 2 * r, 2);
+        to[r] = ck_f16_float(half);
     }
 }
 
-// u [64] = group g, from its nibble vector q [64].
-static inline void ck_nibble_group(uint8_t* u, const uint8_t* q, int g) {
-    for (int i = 0; i < 64; i++)
-        u[i] = (uint8_t)(q[i] >> (g / 4 * 4) & 15);
+// isum[h][r] = sum over the 16 columns of half h of u * q, with block b of row x. Not inlined: inside a larger
+// function gcc 12 makes half the speed of it.
+__attribute__((noinline)) static void ck_dot_columns(int32_t isum[2][CK_PANEL], const ck_columns* w,
+                                                     const ck_q16_row* x, int64_t b) {
+    int16_t q[32];
+    for (int c = 0; c < 32; c++)
+        q[c] = (int16_t)(128 * x->high[32 * b + c] + x->low[32 * b + c]);
+    for (int h = 0; h < 2; h++)
+        for (int r = 0; r < CK_PANEL; r++) {
+            int32_t sum = 0;
+            for (int c = 0; c < 16; c++)
+                sum += w->u[16 * h + c][r] * q[16 * h + c];
+            isum[h][r] = sum;
+        }
 }
