@@ -28,7 +28,7 @@ static inline void ck_half_floats(float* to, const void* from) {
     }
 }
 
-// isum[h][r] = sum over the 16 columns of half h of u * q, with block b of row x. Not inlined: inside a larger
+// isum[h][r] = sum over the 16 columns of half h of u * q, with block b of row x. Not inlined: in a larger
 // function gcc 12 makes half the speed of it.
 __attribute__((noinline)) static void ck_dot_columns(int32_t isum[2][CK_PANEL], const ck_columns* w,
                                                      const ck_q16_row* x, int64_t b) {
