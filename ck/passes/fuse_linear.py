@@ -26,12 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from ck.ir.functions import bodies
 from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
@@ -112,12 +112,10 @@ class FuseLinearPass(ModulePass):
     name = "ck-fuse-linear"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if not isinstance(function, func.FuncOp) or not function.body.blocks:
-                continue
-            for inner in list(function.body.block.ops):
+        for block in bodies(op):
+            for inner in list(block.ops):
                 if isinstance(inner, AddOp):
                     _fuse_residual(inner)
                 elif isinstance(inner, MulOp):
                     _fuse_gate(inner)
-            _fuse_products(function.body.block)
+            _fuse_products(block)
