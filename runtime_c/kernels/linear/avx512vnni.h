@@ -5,10 +5,11 @@
 
 #include "tiles.h"
 
-// u0..u7: the groups' vectors; d, m, s as in ck_wide. Named: gcc keeps long arrays of vectors in memory.
+// u0..u7: the groups' vectors; d, m as in ck_wide; sc0, sc1 for HALVES. Named: gcc keeps long arrays of
+// vectors in memory.
 typedef struct {
-    __m512i u0, u1, u2, u3, u4, u5, u6, u7;
-    __m512 d, m, s;
+    __m512i u0, u1, u2, u3, u4, u5, u6, u7, sc0, sc1;
+    __m512 d, m;
 } ck_block512;
 
 // The value stays in a register: gcc would load it again for each use, and loads that cross lines are dear.
@@ -22,8 +23,8 @@ static inline __m512 ck_half512(const void* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
 
-// Four bytes of x in every lane.
-static inline __m512i ck_four512(const int8_t* p) {
+// Four bytes (four columns of a plane, or a pair) of x in every lane.
+static inline __m512i ck_four512(const void* p) {
     int32_t four;
     memcpy(&four, p, 4);
     return _mm512_set1_epi32(four);
@@ -37,7 +38,7 @@ static inline __m512i ck_high512(__m512i v) {
     return ck_low512(_mm512_srli_epi16(v, 4));
 }
 
-// The vectors of nibble vectors q[4]; d, m and s are the caller's.
+// The vectors of nibble vectors q[4]; the rest is the caller's.
 static inline ck_block512 ck_nibbles512(const uint8_t (*q)[64]) {
     const __m512i a = ck_load512(q[0]), b = ck_load512(q[1]), c = ck_load512(q[2]), d = ck_load512(q[3]);
     return (ck_block512){

@@ -11,7 +11,8 @@
 //   q5_0  (d * dx) * (float)(isum - 16 * xs)
 //   q4_1  (d * dx) * (float)isum + m * (dx * (float)xs)
 //   q4_k  (D * dx) * (float)isum + M * (dx * (float)xs), D = d * sc and M = -(dmin * mn), both exact
-//   q6_k  (d * dx) * ((float)(isum0 - 32 * xs0) * sc0 + (float)(isum1 - 32 * xs1) * sc1), halves of 16
+//   q6_k  (d * dx) * (float)(sc0 * (isum0 - 32 * xs0) + sc1 * (isum1 - 32 * xs1)), over two halves of 16,
+//         exact in int32 too: 32 columns * 128 * 32 * 16256 < 2^31
 //
 // n         rows of x, y and residual; 0 writes nothing
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y
@@ -23,7 +24,7 @@
 // bits      every operation is rounded to f32, in the order written (no fma); dot starts from 0 and adds the
 //           terms in order of b. So one row and 512 rows, and all paths, return the same bits.
 // threads   slices of the ceil(n_out / 16) panels
-// stack     about 160 KiB
+// stack     about 700 KiB
 #pragma once
 
 #include <stddef.h>

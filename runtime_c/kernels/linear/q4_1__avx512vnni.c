@@ -11,7 +11,6 @@ static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
     ck_block512 block = ck_nibbles512(w->q);
     block.d = ck_half512(w->d);
     block.m = ck_half512(w->m);
-    block.s = _mm512_setzero_ps();
     return block;
 }
 

@@ -17,7 +17,6 @@ static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
     const __m512 minus_dmin = _mm512_xor_ps(ck_half512(w->dmin), _mm512_set1_ps(-0.0f));
     block.d = _mm512_mul_ps(ck_half512(w->d), scales(sub->sc));
     block.m = _mm512_mul_ps(minus_dmin, scales(sub->mn));
-    block.s = _mm512_setzero_ps();
     return block;
 }
 

@@ -25,7 +25,6 @@ static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
     block.u6 = with_bit(block.u6, _mm512_srli_epi16(h, 2));
     block.u7 = with_bit(block.u7, _mm512_srli_epi16(h, 3));
     block.d = ck_half512(w->d);
-    block.m = block.s = _mm512_setzero_ps();
     return block;
 }
 

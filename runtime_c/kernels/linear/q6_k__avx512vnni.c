@@ -12,8 +12,8 @@ static inline __m512i with_bits(__m512i u, __m512i bits) {
     return _mm512_ternarylogic_epi32(u, bits, _mm512_set1_epi8(48), 0xf8);
 }
 
-static inline __m512 scales(const int8_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void*)p)));
+static inline __m512i scales(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const void*)p));
 }
 
 static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
@@ -30,8 +30,8 @@ static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
     block.u6 = with_bits(block.u6, h1);
     block.u7 = with_bits(block.u7, _mm512_srli_epi16(h1, 2));
     block.d = ck_half512(w->d);
-    block.m = scales(w->sc[2 * (b % 8)]);
-    block.s = scales(w->sc[2 * (b % 8) + 1]);
+    block.sc0 = scales(w->sc[2 * (b % 8)]);
+    block.sc1 = scales(w->sc[2 * (b % 8) + 1]);
     return block;
 }
 

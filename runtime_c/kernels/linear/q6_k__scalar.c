@@ -13,17 +13,17 @@ static void unpack_block(ck_columns* to, const ck_r16_q6_k* w, int64_t b) {
         }
     ck_half_floats(to->d, w->d);
     for (int r = 0; r < CK_PANEL; r++) {
-        to->m[r] = (float)w->sc[2 * (b % 8)][r];
-        to->s[r] = (float)w->sc[2 * (b % 8) + 1][r];
+        to->sc[0][r] = w->sc[2 * (b % 8)][r];
+        to->sc[1][r] = w->sc[2 * (b % 8) + 1][r];
     }
 }
 
 static void add_term(float* acc, const ck_columns* w, int32_t (*isum)[CK_PANEL], const ck_q16_row* x,
                      int64_t b) {
     for (int r = 0; r < CK_PANEL; r++) {
-        const float first = (float)(isum[0][r] - 32 * x->sum[2 * b]) * w->m[r];
-        const float second = (float)(isum[1][r] - 32 * x->sum[2 * b + 1]) * w->s[r];
-        acc[r] += w->d[r] * x->d[b] * (first + second);
+        const int32_t first = w->sc[0][r] * (isum[0][r] - 32 * x->sum[2 * b]);
+        const int32_t second = w->sc[1][r] * (isum[1][r] - 32 * x->sum[2 * b + 1]);
+        acc[r] += w->d[r] * x->d[b] * (float)(first + second);
     }
 }
 

@@ -8,11 +8,10 @@
 
 static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {
     const ck_r16_q8_0* w = (const ck_r16_q8_0*)panel + b;
-    const __m512 zero = _mm512_setzero_ps();
     return (ck_block512){
-        ck_load512(w->q[0]), ck_load512(w->q[1]), ck_load512(w->q[2]), ck_load512(w->q[3]),
-        ck_load512(w->q[4]), ck_load512(w->q[5]), ck_load512(w->q[6]), ck_load512(w->q[7]),
-        ck_half512(w->d), zero, zero,
+        .u0 = ck_load512(w->q[0]), .u1 = ck_load512(w->q[1]), .u2 = ck_load512(w->q[2]),
+        .u3 = ck_load512(w->q[3]), .u4 = ck_load512(w->q[4]), .u5 = ck_load512(w->q[5]),
+        .u6 = ck_load512(w->q[6]), .u7 = ck_load512(w->q[7]), .d = ck_half512(w->d),
     };
 }
 

@@ -8,7 +8,8 @@
 // A block of 32 columns, unpacked: u [column][row of the panel], and its factors, as the type needs them.
 typedef struct {
     int16_t u[32][CK_PANEL];
-    float d[CK_PANEL], m[CK_PANEL], s[CK_PANEL];
+    float d[CK_PANEL], m[CK_PANEL];
+    int32_t sc[2][CK_PANEL];
 } ck_columns;
 
 // u of column c (of 32) and row r, from vectors and from nibble vectors.
