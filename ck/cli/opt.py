@@ -3,9 +3,10 @@
     ck-opt in.mlir -p ck-fuse-linear,ck-fuse-rows       the passes' names are those of `ck/passes/pipeline.py`
     ck-opt in.mlir -t c                                 what is left of the pipeline, then C
 
-The options are those of xDSL's driver, and --print-after PASS. Results go to stdout; what --print-after,
---print-between-passes and --time-passes say goes to stderr. Exit codes: 2 usage, 3 malformed IR or IR that a
-pass declines, 70 a defect.
+The options are those of xDSL's driver, --print-after PASS, and --check: execute the module before and after
+each pass, on made-up inputs, and compare. Results go to stdout; what --check, --print-after,
+--print-between-passes and --time-passes say goes to stderr. Exit codes: 2 usage, 3 malformed IR or IR that
+a pass declines, 5 a pass changed what the module computes, 70 a defect.
 """
 
 import argparse
@@ -27,8 +28,9 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 
 from ck.backend.c.program import emit_program
 from ck.backend.c.text import emit_module
-from ck.errors import CkError, InternalError
+from ck.errors import CkError, GateError, InternalError
 from ck.ir.dialects import register
+from ck.ir.rt.compare import EXACT, QUANTISED, Sample, differences
 from ck.passes.pipeline import ORDER, mark, remaining, run_pass
 
 
@@ -75,6 +77,10 @@ class CkOpt(xDSLOptMain):
             help="print the IR after PASS to stderr",
         )
 
+        arg_parser.add_argument(
+            "--check", action="store_true", help="execute before and after each pass, and compare"
+        )
+
     def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
         if self.args.frontend is None:
             self.args.frontend = "mlir"
@@ -108,7 +114,27 @@ class CkOpt(xDSLOptMain):
                 print(line, module, sep="\n", file=sys.stderr)
             elif self.args.time_passes:
                 print(line, file=sys.stderr)
+        if self.args.check:
+            self._check(done, module)
         self._started = time.perf_counter()
+
+    def _check(self, done: ModulePass | None, module: ModuleOp) -> None:
+        """Compare the module with what it was before pass `done`."""
+        if done is None:
+            self._sample = Sample(module)
+            self._held = self._sample.run(module)
+            return
+        before, self._held = self._held, self._sample.run(module)
+        bound = QUANTISED if done.name == "ck-assign-layouts" else EXACT
+        for name, error in differences(before, self._held).items():
+            if isinstance(error, str):
+                print(f"// check {done.name}: @{name} not compared: {error}", file=sys.stderr)
+                continue
+            print(f"// check {done.name}: @{name} differs by {error:.1e} of {bound:.0e}", file=sys.stderr)
+            if error > bound:
+                raise GateError(
+                    f"{done.name} changes what @{name} computes: NMSE {error:.1e}, allowed {bound:.0e}"
+                )
 
 
 class _Usage(CkError):

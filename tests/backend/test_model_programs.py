@@ -17,7 +17,7 @@ from ck.frontend.graph import Plan, build_graph, weight_type
 from ck.frontend.model import open_model
 from ck.ir.dialects import context
 from ck.ir.rt.evaluate_loops import run_function
-from ck.passes.pipeline import run_stages
+from ck.passes.pipeline import ORDER, run_stages
 from tests.backend.compile import assert_bits, compile_c
 from tests.backend.llvm_text import Jit, llvm_text
 from tests.models import MODELS
@@ -45,6 +45,19 @@ def test_every_stored_stage_gives_the_same_c(model: str, cut: Callable[..., Path
         stored.write_text(text)
         assert opt.run([str(stored), "-t", "c", "-o", str(made)]) == 0
         assert made.read_text() == expected, f"{stage}: other C than in one go"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_pass_changes_what_a_model_computes(
+    model: str, cut: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = tmp_path / "graph.mlir"
+    graph.write_text(stages(cut(model, n_vocab=1000))[0]["graph"])
+    assert opt.run([str(graph), "--check", "-p", ",".join(kind.name for kind in ORDER)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    # Prefill, decode and head after every pass.
+    assert len(lines) == 3 * len(ORDER)
+    assert all(" differs by " in line for line in lines)
 
 
 def row_functions(module: ModuleOp) -> list[FuncOp]:

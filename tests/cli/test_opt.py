@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from xdsl.dialects.builtin import ModuleOp
 
 from ck.cli import opt
+from ck.ir.ops.silu import SiluOp
+from ck.passes.fuse_rows import FuseRowsPass
 
 ROW = """
 func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
@@ -42,6 +45,38 @@ def test_between_passes_leaves_out_the_last(row: str, capsys: pytest.CaptureFixt
     err = capsys.readouterr().err
     assert "// after ck-fuse-linear" in err
     assert "// after ck-fuse-rows" not in err
+
+
+def test_check_executes_before_and_after(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opt.run([row, "-p", "ck-fuse-rows,ck-expand-math", "--check"]) == 0
+    err = capsys.readouterr().err
+    assert err.splitlines() == [
+        "// check ck-fuse-rows: @f differs by 0.0e+00 of 1e-07",
+        "// check ck-expand-math: @f differs by 0.0e+00 of 1e-07",
+    ]
+
+
+def test_check_catches_a_pass_that_changes_the_meaning(
+    row: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drop_one(self: FuseRowsPass, ctx: object, module: ModuleOp) -> None:
+        first, *_ = (op for op in module.walk() if isinstance(op, SiluOp))
+        first.y.replace_all_uses_with(first.x)
+
+    monkeypatch.setattr(FuseRowsPass, "apply", drop_one)
+    assert opt.run([row, "-p", "ck-fuse-rows", "--check"]) == 5
+    assert "ck-opt: ck-fuse-rows changes what @f computes: NMSE " in capsys.readouterr().err
+
+
+def test_check_says_what_it_did_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "launch.mlir"
+    path.write_text("""
+    func.func @f(%x: memref<4x16xf32>, %n: index) {
+      rt.launch @g outs(%x : memref<4x16xf32>) ins(%x : memref<4x16xf32>) live(%n) {rows_per_token = 1 : i64}
+      func.return
+    }""")
+    assert opt.run([str(path), "-p", "rt-schedule-threads", "--check"]) == 0
+    assert "@f not compared: the module has no function @g" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

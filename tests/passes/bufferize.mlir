@@ -51,7 +51,7 @@ func.func @view(%x: tensor<2x32xf32>, %w: tensor<16xf32>, %n: index) -> tensor<2
 // CHECK-NEXT:    rt.call @ck_linear_add_f32 outs(%a : {{.*}}) ins(%x, %w, %a, %n :
 // CHECK-NEXT:    rt.launch @silu_2 outs(%y : {{.*}}) ins(%a :
 func.func @in_place(%x: tensor<2x32xf32>, %r: tensor<2x16xf32>, %n: index) -> tensor<2x16xf32> {
-  %w = ck.weight @w : !ck.q<16x32xf32>
+  %w = ck.weight @u : !ck.q<16x32xf32>
   %a = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf32>) -> tensor<2x16xf32>
   %b = ck.linear %x, %w add %a : (tensor<2x32xf32>, !ck.q<16x32xf32>, tensor<2x16xf32>) -> tensor<2x16xf32>
   %y = ck.silu %b : tensor<2x16xf32> -> tensor<2x16xf32>
