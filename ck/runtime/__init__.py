@@ -1,0 +1,5 @@
+"""Running compiled programs: `compile_model` and what it returns, with everything an inference process needs."""
+
+from ck.runtime.model import Model, compile_model
+
+__all__ = ["Model", "compile_model"]

@@ -170,7 +170,7 @@ def test_two_processes_pull_the_same_model(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_a_stopped_pull_leaves_no_file_and_the_next_one_works(shop: Shop, how: signal.Signals) -> None:
+def test_a_stopped_pull_leaves_no_part_of_a_file_and_the_next_one_works(shop: Shop, how: signal.Signals) -> None:
     child = start(shop.model)
     deadline = time.monotonic() + 30
     while not list(shop.cache.rglob(".pull-*/toy.gguf")):
@@ -180,8 +180,10 @@ def test_a_stopped_pull_leaves_no_file_and_the_next_one_works(shop: Shop, how: s
     child.send_signal(how)
     child.communicate(timeout=30)
     directory = shop.cache / "models" / "toy"
-    assert not (directory / "toy.gguf").exists()
-    if how == signal.SIGINT:
+    # On a busy machine the signal may come after the rename: then the file is whole.
+    if (directory / "toy.gguf").exists():
+        assert hashlib.sha256((directory / "toy.gguf").read_bytes()).hexdigest() == shop.model.sha256
+    elif how == signal.SIGINT:
         assert shop.left() == []
     fetch.pull(shop.model)
     assert sorted(p.name for p in directory.iterdir()) == [".lock", "run.json", "toy.gguf"]
