@@ -14,9 +14,8 @@
 #include "rows.h"
 #include "store.h"
 
-// Where the columns of a block go when its bytes, taken as 16-bit words, are split: word 0..15 is column
-// 2 * word (the low bytes), word 16..31 is column 2 * (word - 16) + 1. Two words are a 32-bit lane, so a block
-// has 16 pairs: pair g of the first 8 is columns 4g and 4g + 2, pair g of the last 8 is 4g + 1 and 4g + 3.
+// A block's 32 columns as 16 pairs of 16-bit numbers, as splitting words into their low and their high bytes
+// makes them: pair g < 8 is columns 4g and 4g + 2, pair g + 8 is columns 4g + 1 and 4g + 3.
 
 // A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN, of xs.
 typedef struct {
@@ -52,6 +51,6 @@ enum {
 typedef struct {
     _Alignas(64) ck_wide wide[2][CK_SEGMENT];
     float acc[CK_ROWS][2][CK_PANEL];
-    int16_t x[CK_FACTORS][32];      // [tile of rows][block][row of the tile]: 16 pairs
+    int16_t x[CK_FACTORS][32];      // [segment][tile of rows][block][row of the tile]: 16 pairs
     ck_factor factors[CK_FACTORS];  // likewise
 } ck_scratch;
