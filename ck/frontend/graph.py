@@ -136,20 +136,22 @@ def build_graph(
         op.attributes["ck.entry"] = UnitAttr()
         return op
 
-    def step(rows: int) -> Mapping[str, Attribute]:
-        return {"tokens": TensorType(i32, [rows]), "n": IndexType(), "pos": IndexType()}
-
     head = {"hidden": tensor(HEAD_ROWS, hp.d_model), "n": IndexType()}
     return BuiltGraph(
         ModuleOp(
             [
-                function("prefill", plan.chunk, step(plan.chunk), "hidden"),
-                function("decode", 1, step(1), "logits"),
+                function("prefill", plan.chunk, _step(plan.chunk), "hidden"),
+                function("decode", 1, _step(1), "logits"),
                 function("head", HEAD_ROWS, head, "logits"),
             ]
         ),
         constants,
     )
+
+
+def _step(rows: int) -> Mapping[str, Attribute]:
+    """Arguments of an entry that takes up to `rows` tokens."""
+    return {"tokens": TensorType(i32, [rows]), "n": IndexType(), "pos": IndexType()}
 
 
 def weight_type(shape: tuple[int, ...], storage: str) -> Attribute:
