@@ -1,0 +1,194 @@
+"""The tree keeps to its design: who may import whom, who may know which names, how long things get."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ck.frontend.architectures import ARCHITECTURES
+from ck.ir.ops import OPS
+from ck.passes.pipeline import PASSES
+
+ROOT = Path(__file__).parents[1]
+CK = ROOT / "ck"
+FILES = sorted(CK.rglob("*.py"))
+
+# What each part may import besides itself. `errors` and `dtypes` are everybody's.
+COMMON = {"errors", "dtypes"}
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "dtypes": set(),
+    "ir": set(),
+    "frontend": {"ir"},
+    "passes": {"ir"},
+    "backend": {"ir"},
+    "runtime": {"backend", "passes", "frontend", "ir"},
+    "cli": {"", "runtime", "backend", "passes", "frontend", "ir"},
+    # The package itself: `ck.compile`.
+    "": {"runtime"},
+}
+
+FILE_LINES, FUNCTION_LINES = 400, 40
+# Functions that are longer, and why.
+LONG: dict[str, str] = {}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def part_of(path: Path) -> str:
+    """The part of the tree a file belongs to: "ir", "cli", "errors", …; "" for ck/__init__.py."""
+    first = path.relative_to(CK).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every ck module that a file imports, wherever in the file: `ck.ir.types`."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "ck")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            if node.module == "ck":
+                yield from (f"ck.{alias.name}" for alias in node.names)
+            elif node.module and node.module.startswith("ck."):
+                yield node.module
+
+
+def code(path: Path) -> Iterator[tuple[int, str]]:
+    """Names and strings of a file's code, with their lines: not its docstrings, not its comments."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docstrings:
+                yield node.lineno, text
+            case (
+                ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name))
+            ):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.alias(name=name):
+                yield node.lineno, name
+            case ast.ImportFrom(module=str(name)):
+                yield node.lineno, name
+            case _:
+                pass
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_imports_go_one_way(path: Path) -> None:
+    part = part_of(path)
+    allowed = LAYERS[part] | COMMON | {part}
+    for module in imports(path):
+        target = module.split(".")[1] if "." in module else ""
+        # `from ck import __version__` is a constant of the package, not the package's code.
+        if target != "__version__":
+            assert target in allowed, (
+                f"{shown(path)} imports {module}: {part or 'ck'} takes {sorted(allowed)}"
+            )
+
+
+# Names of classes of `rt` and of scf too.
+SHARED = {"WeightOp", "CacheOp", "YieldOp"}
+BACKEND = [path for path in FILES if part_of(path) == "backend"]
+
+
+@pytest.mark.parametrize("path", BACKEND, ids=shown)
+def test_emitters_know_no_op_of_ck(path: Path) -> None:
+    """They take `rt` and the upstream dialects; an op that they named would be an op that only they know."""
+    assert not [module for module in imports(path) if module.startswith("ck.ir.ops")]
+    names = re.compile(rf"\b({'|'.join(re.escape(op.name) for op in OPS)})\b")
+    classes = {op.__name__ for op in OPS} - SHARED
+    for line, text in code(path):
+        assert not names.search(text), f"{shown(path)}:{line} names {text}"
+        assert text not in classes, f"{shown(path)}:{line} names {text}"
+
+
+# A family's name, with or without its version; other projects and file formats are not families.
+FAMILIES = sorted(
+    {*ARCHITECTURES, *(name.rstrip("0123456789") for name in ARCHITECTURES)}, key=len, reverse=True
+)
+FAMILY = re.compile(rf"(?<![a-z])({'|'.join(FAMILIES)})(?!\.cpp|-bench|-perplexity)", re.IGNORECASE)
+OUTSIDE = [path for path in FILES if CK / "frontend" / "architectures" not in path.parents]
+C_FILES = sorted(path for path in (ROOT / "runtime_c").rglob("*") if path.suffix in (".c", ".h", ".inc"))
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=shown)
+def test_families_are_known_to_the_frontend_alone(path: Path) -> None:
+    for line, text in code(path):
+        assert not FAMILY.search(text), f"{shown(path)}:{line} names a family: {text}"
+
+
+def test_kernels_know_no_family() -> None:
+    for path in (path for path in C_FILES if not {"tests", "bench"} & {*path.parts}):
+        text = re.sub(r"//.*|/\*.*?\*/", "", path.read_text())
+        assert not FAMILY.search(text), f"{shown(path)} names a family"
+
+
+def test_the_rule_sees_a_family() -> None:
+    assert all(FAMILY.search(text) for text in ("llama", "gemma3", "Gemma", "is_gemma", "LlamaBuilder"))
+    assert not any(FAMILY.search(text) for text in ("llama.cpp", "llama-bench", "ollama"))
+
+
+@pytest.mark.parametrize("kind", PASSES, ids=lambda kind: kind.name)
+def test_a_pass_has_a_file_of_its_name(kind: type) -> None:
+    stem = kind.name.split("-", 1)[1].replace("-", "_")
+    assert kind.__module__ == f"ck.passes.{stem}"
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_an_op_has_a_file_of_its_name(op: type) -> None:
+    """A gradient stands in its op's file, a terminator in that of the op whose region it ends."""
+    stem = op.__module__.rpartition(".")[2]
+    assert op.__module__ == f"ck.ir.ops.{stem}"
+    assert op.name.removeprefix("ck.").removesuffix("_bwd") in (stem, "yield")
+
+
+@pytest.mark.parametrize("path", [*FILES, *C_FILES], ids=shown)
+def test_files_are_short(path: Path) -> None:
+    n_lines = len(path.read_text().splitlines())
+    assert n_lines <= FILE_LINES, f"{shown(path)} has {n_lines} lines"
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Every function of a file and its lines."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno
+            yield f"{shown(path)}:{node.name}", node.end_lineno - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_functions_are_short(path: Path) -> None:
+    for name, n_lines in functions(path):
+        assert n_lines <= FUNCTION_LINES or name in LONG, f"{name} has {n_lines} lines"
+
+
+def test_exceptions_are_needed() -> None:
+    lengths = dict(pair for path in FILES for pair in functions(path))
+    assert not [name for name in LONG if lengths.get(name, 0) <= FUNCTION_LINES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_no_check_is_switched_off(path: Path) -> None:
+    """Exceptions stand in pyproject.toml with their reasons; imports name what they take."""
+    switches = re.compile(r"#\s*(noqa|type:\s*ignore|pyright:|ruff:|pylint:|fmt:\s*off)")
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        assert not switches.search(line), f"{shown(path)}:{number}: {line.strip()}"
+        assert not re.match(r"\s*from .* import \*", line), f"{shown(path)}:{number}: {line.strip()}"
