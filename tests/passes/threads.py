@@ -1,0 +1,154 @@
+"""Which thread touches which bytes, call by call: a judge of barriers that shares nothing with the scheduler.
+
+A scheduled entry is unrolled into the calls and barriers that a thread meets. In a call split by rows thread
+`tid` of `nth` has rows [n tid / nth, n (tid + 1) / nth) of tokens and touches those alone of every buffer
+that has rows of tokens; in any other call every thread may touch every byte of every operand. Calls without a
+barrier between them run in any order: two are in conflict when different threads touch one byte and one of
+them writes it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from xdsl.dialects.builtin import IndexType, IntegerAttr, MemRefType, ModuleOp, SymbolRefAttr
+from xdsl.ir import Block, Operation, SSAValue
+
+from ck.ir.evaluate import find_function
+from ck.ir.op import type_bytes
+from ck.ir.rt.ops import (
+    ArenaOp,
+    BarrierOp,
+    CacheOp,
+    CallOp,
+    LaunchOp,
+    RepeatOp,
+    ViewAtOp,
+    ViewOp,
+    WeightOp,
+)
+from ck.ir.types import KvType, shape
+
+EVERY = -1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies: bytes from `offset` on of `base`, or, for weights and numbers, what it is."""
+
+    base: object
+    offset: int = 0
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call with the places of its outputs and inputs, or a barrier (`op` is a BarrierOp)."""
+
+    op: Operation
+    outs: tuple[tuple[SSAValue, Place], ...] = ()
+    ins: tuple[tuple[SSAValue, Place], ...] = ()
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Bytes [begin, end) of `base` touched by `thread`."""
+
+    base: object
+    begin: int
+    end: int
+    thread: int
+    writes: bool
+
+    def races(self, other: "Touch") -> bool:
+        return (
+            self.base == other.base
+            and (self.writes or other.writes)
+            and (self.thread != other.thread or self.thread == EVERY)
+            and max(self.begin, other.begin) < min(self.end, other.end)
+        )
+
+
+def steps(module: ModuleOp, entry: str) -> list[Step]:
+    """What a thread that runs `entry` meets, layers unrolled."""
+    block = find_function(module, entry).body.block
+    return list(_walk(module, block, {arg: Place((entry, arg.index)) for arg in block.args}))
+
+
+def _walk(module: ModuleOp, block: Block, places: dict[SSAValue, Place]) -> Iterator[Step]:
+    for op in block.ops:
+        match op:
+            case ArenaOp():
+                places[op.buffer] = Place("arena")
+            case ViewOp():
+                at = places[op.source]
+                places[op.buffer] = Place(at.base, at.offset + op.offset_bytes)
+            case ViewAtOp():
+                at = places[op.source]
+                places[op.buffer] = Place(at.base, at.offset + places[op.offset].offset)
+            case WeightOp():
+                places[op.value] = Place(op.symbol_name, constant=True)
+            case CacheOp():
+                places[op.value] = Place(("cache", op.symbol_name))
+            case BarrierOp():
+                yield Step(op)
+            case CallOp() | LaunchOp():
+                outs, ins = (tuple((value, places[value]) for value in given) for given in (op.outs, op.ins))
+                yield Step(op, outs, ins)
+            case RepeatOp():
+                yield from _repeat(module, op, places)
+            case _:
+                assert op.name == "func.return", op.name
+
+
+def _repeat(module: ModuleOp, op: RepeatOp, places: dict[SSAValue, Place]) -> Iterator[Step]:
+    block = find_function(module, op.symbol_name).body.block
+    shared = [places[value] for value in op.shared]
+    columns = block.args[len(shared) :]
+    for row in op.rows:
+        entries = [_entry(entry, column) for entry, column in zip(row, columns, strict=True)]
+        yield from _walk(module, block, dict(zip(block.args, [*shared, *entries], strict=True)))
+
+
+def _entry(entry: object, column: SSAValue) -> Place:
+    if isinstance(entry, IntegerAttr):
+        assert isinstance(column.type, IndexType)
+        return Place("number", entry.value.data, constant=True)
+    assert isinstance(entry, SymbolRefAttr)
+    name = entry.root_reference.data
+    is_cache = isinstance(column.type, KvType)
+    return Place(("cache", name)) if is_cache else Place(name, constant=True)
+
+
+def touches(step: Step, capacity: int, n: int, nth: int) -> Iterator[Touch]:
+    """What the threads touch in one call over `n` live rows of `capacity`."""
+    by_rows = isinstance(step.op, LaunchOp) or (isinstance(step.op, CallOp) and step.op.split.data == "rows")
+    for operands, writes in ((step.outs, True), (step.ins, False)):
+        for value, place in operands:
+            of = value.type
+            if place.constant or isinstance(of, IndexType):
+                continue
+            n_bytes = type_bytes(of)
+            if by_rows and isinstance(of, MemRefType) and shape(of)[0] % capacity == 0:
+                token = n_bytes // capacity
+                for tid in range(nth):
+                    begin, end = n * tid // nth * token, n * (tid + 1) // nth * token
+                    yield Touch(place.base, place.offset + begin, place.offset + end, tid, writes)
+            else:
+                yield Touch(place.base, place.offset, place.offset + n_bytes, EVERY, writes)
+
+
+def races(walk: Sequence[Step], capacity: int, n: int, nth: int, without: Operation | None = None) -> int:
+    """Pairs of calls in conflict, with every occurrence of barrier `without` taken away."""
+    found, since = 0, list[list[Touch]]()
+    for step in walk:
+        if isinstance(step.op, BarrierOp):
+            if step.op is not without:
+                found, since = found + _conflicts(since), []
+        else:
+            since.append(list(touches(step, capacity, n, nth)))
+    return found + _conflicts(since)
+
+
+def _conflicts(calls: Sequence[Sequence[Touch]]) -> int:
+    return sum(any(a.races(b) for a in first for b in second) for first, second in combinations(calls, 2))
