@@ -1,4 +1,4 @@
-"""Running compiled programs: `compile_model` and what it returns, with everything an inference process needs."""
+"""Running compiled programs: `compile_model` and what it returns, with all that running one needs."""
 
 from ck.runtime.model import Model, compile_model
 

@@ -39,6 +39,7 @@ class Model:
         n_threads = thread_count(threads)
         started = time.perf_counter()
         weights = Weights(file, program.manifest.weights, program.constants, n_threads)
+        file.drop_header_pages()
         options = program.record["options"]
         self.exe = Executable(
             program.shared_object,
@@ -67,6 +68,7 @@ class Model:
         # Building leaves free pages behind: 76 of 438 MiB resident for Gemma 3 270M's 262144 tokens, 7 of 159
         # for SmolLM2-135M's 49152; giving them back takes 6 ms (2 cores, 2026-11-23). Packing leaves none.
         trim_memory()
+        self.file.drop_header_pages()
         return tokenizer
 
     @cached_property

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME, PANEL_ROWS
-from ck.frontend.gguf import GgufFile, GgufTensor
+from ck.frontend.gguf import GgufFile
 from ck.ir.rt.slots import WeightSlot
 from ck.runtime.library import library
 
 ALIGN = 64
-# Rows dequantised at a time when a weight is stored in another type than the file's: a multiple of 16.
-ROWS_AT_A_TIME = 1024
+# Rows packed at a time, a multiple of 16: threads share a large matrix, and its pages go while it is packed.
+ROWS_AT_A_TIME = 4096
 
 
 def _address(array: NDArray[Any]) -> int:
@@ -43,42 +43,39 @@ class Weights:
         for slot, offset in zip(slots, offsets, strict=True):
             if slot.name in constants:
                 self._copy(int(offset), constants[slot.name])
-        wanted = [
-            (slot, int(at)) for slot, at in zip(slots, offsets, strict=True) if slot.name not in constants
+        pieces = [
+            (slot, int(offset), first)
+            for slot, offset in zip(slots, offsets, strict=True)
+            if slot.name not in constants
+            for first in range(0, slot.shape[0] if len(slot.shape) > 1 else 1, ROWS_AT_A_TIME)
         ]
         with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(self._load, file, slot, at) for slot, at in wanted]:
+            for done in [pool.submit(self._load, file, *piece) for piece in pieces]:
                 done.result()
 
-    def _copy(self, offset: int, values: NDArray[np.float32]) -> None:
-        raw = np.ascontiguousarray(values, np.float32).view(np.uint8).reshape(-1)
+    def _copy(self, offset: int, values: NDArray[Any]) -> None:
+        raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
         self.region[offset : offset + len(raw)] = raw
 
-    def _load(self, file: GgufFile, slot: WeightSlot, offset: int) -> None:
+    def _load(self, file: GgufFile, slot: WeightSlot, offset: int, first: int) -> None:
+        """Pack the rows of a slot from `first` on, a piece of them, and let go of the file's pages."""
         tensor = file.tensors[slot.name]
         raw = file.raw(slot.name)
         if slot.storage == "vector":
-            self.region[offset : offset + len(raw)] = raw
-        elif slot.storage == tensor.storage.name:
-            n_out, n_in = slot.shape
-            pack = getattr(library(), f"ck_pack_{slot.storage}")
-            pack(_address(self.region) + offset, _address(raw), n_out, n_in, 0, 1)
-        else:
-            self._convert(tensor, raw, slot, offset)
-        file.drop_pages(tensor.offset, tensor.n_bytes)
-
-    def _convert(self, tensor: GgufTensor, raw: NDArray[np.uint8], slot: WeightSlot, offset: int) -> None:
-        """Dequantise a stored matrix and pack it as `slot.storage`, some rows at a time."""
+            self._copy(offset, raw)
+            return
         n_out, n_in = slot.shape
+        rows = min(ROWS_AT_A_TIME, n_out - first)
         row_bytes = tensor.storage.row_bytes(n_in)
+        source = raw[first * row_bytes : (first + rows) * row_bytes]
+        values: NDArray[Any] = source
+        if slot.storage != tensor.storage.name:
+            values = np.empty((rows, n_in), np.float32)
+            dequantize(tensor.storage.name, source, values)
         panel_bytes = BY_NAME[slot.storage].matrix_packed_bytes(PANEL_ROWS, n_in)
-        pack = getattr(library(), f"ck_pack_{slot.storage}")
-        values = np.empty((min(n_out, ROWS_AT_A_TIME), n_in), np.float32)
-        for first in range(0, n_out, ROWS_AT_A_TIME):
-            rows = min(ROWS_AT_A_TIME, n_out - first)
-            dequantize(tensor.storage.name, raw[first * row_bytes :], values[:rows])
-            at = offset + first // PANEL_ROWS * panel_bytes
-            pack(_address(self.region) + at, _address(values), rows, n_in, 0, 1)
+        into = _address(self.region) + offset + first // PANEL_ROWS * panel_bytes
+        getattr(library(), f"ck_pack_{slot.storage}")(into, _address(values), rows, n_in, 0, 1)
+        file.drop_pages(tensor.offset + first * row_bytes, rows * row_bytes)
 
 
 def dequantize(storage: str, raw: NDArray[np.uint8], into: NDArray[np.float32]) -> None:

@@ -68,6 +68,10 @@ class GgufFile:
         if n_bytes > 0:
             self._map.madvise(mmap.MADV_DONTNEED, start, offset + n_bytes - start)
 
+    def drop_header_pages(self) -> None:
+        """The same for the header, which is read again when an array of the metadata is asked for."""
+        self.drop_pages(0, self._n_header_bytes)
+
     def close(self) -> None:
         """Forget the tensors. The mapping itself ends with the last view on it."""
         self.tensors = {}
