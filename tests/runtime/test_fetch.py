@@ -170,7 +170,7 @@ def test_two_processes_pull_the_same_model(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_a_stopped_pull_leaves_no_part_of_a_file_and_the_next_one_works(shop: Shop, how: signal.Signals) -> None:
+def test_a_stopped_pull_leaves_no_part_of_a_file_and_the_next_works(shop: Shop, how: signal.Signals) -> None:
     child = start(shop.model)
     deadline = time.monotonic() + 30
     while not list(shop.cache.rglob(".pull-*/toy.gguf")):
