@@ -2,6 +2,7 @@
 
 import ctypes
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,16 +16,20 @@ from xdsl.parser import Parser
 from xdsl.utils.exceptions import VerifyException
 
 from ck.backend.c.text import emit_module
+from ck.dtypes import BY_NAME
 from ck.ir.dialects import context
 from ck.ir.evaluate import Environment, evaluate
 from ck.ir.op import CkOp, Differentiable, KernelOp, RowWise
 from ck.ir.ops import OPS
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.fused import FusedOp, YieldOp
+from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.quantize_rows import QuantizeRowsOp
+from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, tensor
+from ck.ir.types import ActivationType, KvType, WeightType, tensor
 from tests.backend.compile import compile_c
-from tests.ops.case import FOLDER, OpCase, Refusal, Sample, cases, draw, pack_cache
+from tests.ops.case import FOLDER, OpCase, Operand, Refusal, Sample, cases, draw, pack_cache
 from tests.ops.kernel_calls import EMULATED, emulation_of, run_emulation, run_kernels
 from tests.ops.row_functions import UNTOUCHED, function_named, fuse, lower, run_c, run_loops
 
@@ -37,6 +42,8 @@ UNDERFLOW = 2.0**-118
 # DESIGN section 9. Kernels of quantised weights meet the bound of float ones: they take activations of 15
 # bits as exact integers, so against the reference on the same activations only the f32 sums over K round.
 NMSE = 1e-7
+# Samples and refusals of an instance that a test makes for itself.
+NO_TESTS = ((), ())
 
 
 def name_of(case: OpCase, number: int) -> str:
@@ -168,6 +175,29 @@ def assert_close(case: OpCase, sample: Sample, inputs: list[Any], got: list[np.n
         assert op.reference(*inputs)[place].dtype == np.float32
 
 
+def in_promised_order(row: np.ndarray) -> np.float32:
+    """The sum of f32 columns in the order that ck/ir/rows.py promises."""
+    sums = np.zeros((4, 16), np.float32)
+    for column, value in enumerate(row):
+        sums[column // 16 % 4, column % 16] += value
+    total = (sums[0] + sums[1]) + (sums[2] + sums[3])
+    for distance in (8, 4, 2, 1):
+        total = total + np.roll(total, -distance)
+    return total[0]
+
+
+@pytest.mark.parametrize("width", [1, 15, 17, 64, 65, 576, 1000])
+def test_a_sum_has_the_promised_order(width: int) -> None:
+    """Bit for bit, through rms_norm, whose other operations round in one way only."""
+    sample = Sample((tensor(3, width), tensor(width)), {"eps": 1e-5})
+    group = fuse(OpCase(RmsNormOp, *NO_TESTS).make(sample)[1])
+    x, w = (operand.value for operand in draw(sample))
+    (got,) = run_loops(function_named(lower({"f": group}), "f"), group, [x, w])
+    total = np.array([in_promised_order(row * row) for row in x])
+    r = np.float32(1) / np.sqrt(total / np.float32(width) + np.float32(1e-5))
+    np.testing.assert_array_equal(got[:3], x * r[:, None] * w)
+
+
 # Kernel ops: the runtime's kernels.
 
 
@@ -221,6 +251,23 @@ def test_emulations_are_the_reference(case: OpCase, sample: Sample) -> None:
     got = run_emulation(op, operands, rows)
     for found, want in zip(got, op.reference(*(operand.value for operand in draw(sample))), strict=True):
         np.testing.assert_array_equal(unpacked(found), unpacked(want))
+
+
+@pytest.mark.parametrize("storage", [row.name for row in BY_NAME.values() if row.quantized])
+def test_quantised_products_are_as_good_as_float_ones(storage: str, measured: Callable[[str], None]) -> None:
+    """f32 rows, quantised and multiplied by kernels, against f64: 15 bits cost less than the bound."""
+    rows, n_in = 7, 512
+    x = tensor(rows, n_in)
+    _, quantize = OpCase(QuantizeRowsOp, *NO_TESTS).make(Sample((x,)))
+    product = Sample((ActivationType.of((rows, n_in)), WeightType.of((33, n_in), storage)))
+    _, linear = OpCase(LinearOp, *NO_TESTS).make(product)
+    given, weight = draw(Sample((x,)))[0], draw(product)[1]
+    (stored,) = run_kernels(quantize, [given], rows, 1)
+    (got,) = run_kernels(linear, [Operand(stored, stored), weight], rows, 1)
+    want = given.value.astype(np.float64) @ weight.value.astype(np.float64).T
+    error = float(((got - want) ** 2).sum() / (want**2).sum())
+    measured(f"linear {storage}, f32 rows of normal numbers: NMSE {error:.1e}")
+    assert error <= NMSE
 
 
 def test_every_kernel_has_an_emulation() -> None:
