@@ -91,32 +91,45 @@ static double x_value(const problem* p, int64_t t, int64_t i) {
     return (double)((const float*)(const void*)(low + p->n_in))[i / 32] * (128 * high[i] + low[i]);
 }
 
-static double reference_dot(const problem* p, int which, int64_t t, int64_t row) {
-    double sum = 0;
-    for (int64_t i = 0; i < p->n_in; i++)
-        sum += x_value(p, t, i) * ck_matrix_value(p->type, p->rows[which].p, p->n_in, row, i);
-    return sum;
+// size: the sum of the magnitudes of what was added up.
+typedef struct {
+    double value, size;
+} sum;
+
+static sum reference_dot(const problem* p, int which, int64_t t, int64_t row) {
+    sum dot = {0, 0};
+    for (int64_t i = 0; i < p->n_in; i++) {
+        const double term = x_value(p, t, i) * ck_matrix_value(p->type, p->rows[which].p, p->n_in, row, i);
+        dot.value += term;
+        dot.size += fabs(term);
+    }
+    return dot;
 }
 
-static double reference(const problem* p, mode m, int64_t t, int64_t row) {
-    const double dot = reference_dot(p, 0, t, row);
+static sum reference(const problem* p, mode m, int64_t t, int64_t row) {
+    const sum dot = reference_dot(p, 0, t, row);
+    const double x = dot.value;
     if (m == LINEAR)
         return dot;
-    if (m == ADD)
-        return (double)((const float*)p->residual.p)[t * p->n_out + row] + dot;
-    const double u = sqrt(2 / 3.14159265358979323846) * (dot + 0.044715 * dot * dot * dot);
-    const double act = m == GLU_SILU ? dot / (1 + exp(-dot)) : dot / (1 + exp(-2 * u));
-    return act * reference_dot(p, 1, t, row);
+    if (m == ADD) {
+        const double residual = (double)((const float*)p->residual.p)[t * p->n_out + row];
+        return (sum){residual + x, fabs(residual) + dot.size};
+    }
+    const sum up = reference_dot(p, 1, t, row);
+    const double u = sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x);
+    const double act = m == GLU_SILU ? x / (1 + exp(-x)) : x / (1 + exp(-2 * u));
+    return (sum){act * up.value, dot.size * up.size};
 }
 
-// Normalised mean squared error of y against the double reference.
+// Mean squared error of y against the double reference, over the mean squared size of the sums.
 static double nmse(const problem* p, mode m, const float* y) {
     double error = 0, power = 0;
     for (int64_t t = 0; t < p->n; t++)
         for (int64_t row = 0; row < p->n_out; row++) {
-            const double want = reference(p, m, t, row), got = (double)y[t * p->n_out + row];
-            error += (got - want) * (got - want);
-            power += want * want;
+            const sum want = reference(p, m, t, row);
+            const double difference = (double)y[t * p->n_out + row] - want.value;
+            error += difference * difference;
+            power += want.size * want.size;
         }
     return power > 0 ? error / power : error;
 }
@@ -135,9 +148,9 @@ static bool same(const problem* p, ck_buffer a, ck_buffer b) {
 static void check_mode(const problem* p, mode m) {
     const kernel* scalar = scalar_of(p->type->name);
     const ck_buffer want = run(scalar, p, m, 1, false);
-    // f32 sums of the exact products: the tier for f32 arithmetic.
+    // A term is rounded up to five times, act by a few ulp, each at most 2^-24 of the sizes: 1e-6 is much.
     const double error = nmse(p, m, want.p);
-    CK_CHECK(error <= 1e-7, "%s mode %d n %d n_out %d n_in %d: nmse %g", scalar->name, (int)m, (int)p->n,
+    CK_CHECK(error <= 1e-12, "%s mode %d n %d n_out %d n_in %d: nmse %g", scalar->name, (int)m, (int)p->n,
              (int)p->n_out, (int)p->n_in, error);
     for (int i = 0; i < N_KERNELS; i++) {
         if (strcmp(kernels[i].type, p->type->name) != 0 || !(ck_cpu_detect() & kernels[i].isa))
@@ -179,8 +192,9 @@ static void check_many_rows(const ck_type* type) {
 
 // Columns enough for several segments and fewer rows a pass, down to less than a tile.
 static void check_wide(const ck_type* type) {
-    static const int64_t shapes[][3] = {{3, 18, 8192}, {67, 2, 8192}, {7, 2, 65536}, {1, 33, 1280}};
-    for (int i = 0; i < 4; i++) {
+    static const int64_t shapes[][3] = {
+        {3, 18, 8192}, {67, 2, 8192}, {7, 2, 65536}, {1, 33, 1280}, {2, 1, 262144}};
+    for (int i = 0; i < 5; i++) {
         problem p = problem_of(type, shapes[i][0], shapes[i][1], shapes[i][2]);
         check_mode(&p, (mode)(i % MODES));
         problem_free(&p);
@@ -212,6 +226,44 @@ static void check_extremes(const ck_type* type) {
     }
 }
 
+// Sets the f16 scales of a file block to 1.
+static void set_unit_scales(const ck_type* type, uint8_t* block) {
+    const uint16_t one = 0x3c00;
+    memcpy(strcmp(type->name, "q6_k") == 0 ? block + type->file_bytes - 2 : block, &one, 2);
+    if (strcmp(type->name, "q4_1") == 0 || strcmp(type->name, "q4_k") == 0)
+        memcpy(block + 2, &one, 2);
+}
+
+// Scales of 1 and whole numbers as activations, in one block of 32 columns: one of 16256, which makes their
+// scale 1, and 31 small ones, so that no float of the term needs more than 24 bits until the last. The dot is
+// then the exact one, rounded once.
+static void check_exact(const ck_type* type) {
+    enum { ROWS = 40, OUTS = 33 };
+    problem p = problem_of(type, ROWS, OUTS, type->columns);
+    for (int64_t i = 0; i < OUTS; i++)
+        set_unit_scales(type, (uint8_t*)p.rows[0].p + i * type->file_bytes);
+    type->pack(p.packed[0].p, p.rows[0].p, OUTS, p.n_in, 0, 1);
+    const ck_buffer x = ck_buffer_of(ROWS * p.n_in * 4, 0);
+    for (int64_t t = 0; t < ROWS; t++) {
+        float* row = (float*)x.p + t * p.n_in;
+        const int64_t first = t % (p.n_in / 32) * 32;
+        memset(row, 0, (size_t)p.n_in * 4);
+        for (int64_t i = first; i < first + 32; i++)
+            row[i] = (float)(int)(ck_random() % 81) - 40;
+        row[first + t * 7 % 32] = t % 2 ? 16256.0f : -16256.0f;
+    }
+    ck_quantize_rows(p.x.p, x.p, ROWS, p.n_in, 0, 1);
+    ck_buffer_free(x);
+    const ck_buffer y = run(scalar_of(type->name), &p, LINEAR, 1, false);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < ROWS * OUTS; i++)
+        wrong += ((const float*)y.p)[i] != (float)reference_dot(&p, 0, i / OUTS, i % OUTS).value;
+    CK_CHECK(wrong == 0, "%s: %d dots are not exact", type->name, (int)wrong);
+    ck_buffer_free(y);
+    check_mode(&p, LINEAR);
+    problem_free(&p);
+}
+
 // A row of x with a NaN gives a row of NaN, and leaves the other rows alone.
 static void check_nan(const ck_type* type) {
     problem p = problem_of(type, 3, 17, type->columns);
@@ -239,6 +291,7 @@ int main(void) {
         check_many_rows(&ck_types[i]);
         check_wide(&ck_types[i]);
         check_extremes(&ck_types[i]);
+        check_exact(&ck_types[i]);
         check_nan(&ck_types[i]);
     }
     return ck_finish();
