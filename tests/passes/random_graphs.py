@@ -48,7 +48,7 @@ class RandomGraph:
 
 
 def random_graph(seed: int, storage: tuple[str, ...] = STORAGE) -> RandomGraph:
-    """A graph of about 20 ops; its products' weights have types of `storage`."""
+    """A graph of about 50 ops, every kind of step once; its products' weights have types of `storage`."""
     weights: dict[str, Operand] = {}
     functions = [
         _function(name, rows, seed, storage, weights) for name, rows in (("prefill", ROWS), ("decode", 1))
@@ -98,8 +98,9 @@ class _Grower:
             self._norm, self._linear, self._residual, self._gate, self._activation, self._sum, self._heads,
             self._attend, self._scaled,
         ]  # fmt: skip
-        for _ in range(self.random.randint(6, 12)):
-            self.values.append(self.random.choice(steps)())
+        self.random.shuffle(steps)
+        for step in steps:
+            self.values.append(step())
         # What nobody reads ends in the result, so that little is dead.
         ends = [value for value in self.values if not value.uses] or self.values[-1:]
         total = self._product(ends[0], D)
@@ -136,7 +137,11 @@ class _Grower:
         return self._normed(self._product(self._pick(), self.random.choice(WIDTHS)))
 
     def _residual(self) -> SSAValue:
-        return self._op(AddOp, self._pick(D), self._product(self._norm(), D)).y
+        """A sum with a product; what was added is read again after it, by a step that needs the sum too."""
+        added = self._pick(D)
+        total = self._op(AddOp, added, self._product(self._norm(), D)).y
+        later = self._op(SiluOp, added).y
+        return self._normed(self._op(MulOp, self._product(self._normed(total), D), later).y)
 
     def _gate(self) -> SSAValue:
         x = self._norm()
@@ -159,13 +164,14 @@ class _Grower:
         return self._op(ScaleOp, self._pick(), factor=0.75).y
 
     def _heads(self) -> SSAValue:
-        """A norm of every head, as Gemma has on q and k."""
+        """A norm of every head, its rotation, and their sum: the norm is read after it was turned."""
         x = self._pick()
         heads = shape(x.type)[1] // HEAD_DIM
         split = self.builder.insert(ReshapeOp.to(x, self.rows * heads, HEAD_DIM)).y
         normed = self._normed(split)
         joined = self.builder.insert(ReshapeOp.to(normed, self.rows, heads * HEAD_DIM)).y
-        return self._op(RopeOp, joined, self.table, heads=heads, mode="neox").y
+        turned = self._op(RopeOp, joined, self.table, heads=heads, mode="neox").y
+        return self._op(AddOp, turned, joined).y
 
     def _attend(self) -> SSAValue:
         x = self._norm()
