@@ -1,5 +1,6 @@
 // linear of quantised weights on one thread and on two, the best of several runs. One row: GB/s of packed
-// weights over 128 MiB of matrices, a barrier after each, as in a decode step. 512 rows: GOP/s.
+// weights over 128 MiB of matrices, a barrier after each, as in a decode step, and how much that is of the
+// rate at which plain C reads them. 512 rows: GOP/s.
 #include "../kernels/linear/linear.h"
 
 #include "../blocks.h"
@@ -23,6 +24,7 @@ typedef struct {
     ck_pool* pool;
     ck_linear_args args;
     int64_t n_matrices, matrix_bytes;
+    volatile uint64_t* sink;  // [threads]
 } ck_case;
 
 static void call(void* arg, int tid, int nth) {
@@ -37,12 +39,29 @@ static void call(void* arg, int tid, int nth) {
     }
 }
 
+// Reads the same bytes, in four streams a thread.
+static void read_only(void* arg, int tid, int nth) {
+    const ck_case* c = arg;
+    const int64_t n = c->n_matrices * c->matrix_bytes / 8 / (4 * nth);
+    const uint64_t* p = (const uint64_t*)c->args.w + 4 * n * tid;
+    uint64_t sum[4][8] = {{0}};
+    for (int64_t i = 0; i + 8 <= n; i += 8)
+        for (int s = 0; s < 4; s++) {
+            __builtin_prefetch((const void*)((uintptr_t)(p + s * n + i) + 1024));
+            for (int lane = 0; lane < 8; lane++)
+                sum[s][lane] += p[s * n + i + lane];
+        }
+    for (int s = 0; s < 4; s++)
+        for (int lane = 0; lane < 8; lane++)
+            c->sink[tid] += sum[s][lane];
+}
+
 // Least seconds of one call on nth threads, over 5 runs.
-static double measure(ck_case* c, int nth) {
+static double measure(ck_case* c, void (*fn)(void* arg, int tid, int nth), int nth) {
     double best = 1e9;
     for (int run = 0; run < 6; run++) {
         const double start = ck_now();
-        ck_pool_run(c->pool, nth, call, c);
+        ck_pool_run(c->pool, nth, fn, c);
         const double seconds = ck_now() - start;
         if (run > 0 && seconds < best)
             best = seconds;
@@ -61,7 +80,8 @@ static const ck_row* row_of(const char* symbol) {
 static void bench(const char* name, const char* symbol, ck_linear_fn* kernel, int64_t n, int64_t n_out,
                   int64_t n_in) {
     const ck_row* row = row_of(symbol);
-    ck_case c = {.kernel = kernel, .pool = ck_pool_create(2)};
+    volatile uint64_t sink[2] = {0};
+    ck_case c = {.kernel = kernel, .pool = ck_pool_create(2), .sink = sink};
     c.matrix_bytes = (n_out + 15) / 16 * (n_in / row->columns) * row->packed_bytes;
     c.n_matrices = n == 1 ? (128 << 20) / c.matrix_bytes + 1 : 1;
     const size_t n_bytes = (size_t)(c.n_matrices * c.matrix_bytes);
@@ -74,9 +94,10 @@ static void bench(const char* name, const char* symbol, ck_linear_fn* kernel, in
     c.args = (ck_linear_args){y, q, w, NULL, NULL, n, n_out, n_in, 0, 0, 1};
     printf("%-28s n %3d  %6d x %4d", name, (int)n, (int)n_out, (int)n_in);
     for (int nth = 1; nth <= 2; nth++) {
-        const double seconds = measure(&c, nth);
+        const double seconds = measure(&c, call, nth);
         if (n == 1)
-            printf("  %7.1f GB/s", 1e-9 * (double)n_bytes / seconds);
+            printf("  %7.1f GB/s, %3.0f%%", 1e-9 * (double)n_bytes / seconds,
+                   100 * measure(&c, read_only, nth) / seconds);
         else
             printf("  %7.1f GOP/s", 2e-9 * (double)(n * n_out * n_in) / seconds);
     }
