@@ -52,13 +52,14 @@ def test_every_listed_family_is_there(name: str) -> None:
 
 
 def test_opening_is_fast(measured: Callable[[str], None]) -> None:
+    """In processor time, which a busy machine does not stretch as it does the clock."""
     for name, limit_ms in (("smollm2-135m", 100), ("gemma3-270m", 250)):
         path = model_path(name)
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             GgufFile(path)
-            times.append(1e3 * (time.perf_counter() - start))
+            times.append(1e3 * (time.process_time() - start))
         measured(f"open {name}: {min(times):.1f} ms")
         assert min(times) < limit_ms
 
