@@ -18,7 +18,7 @@
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y
 // n_in      columns, a multiple of the type's block, at most 262144; 0 makes every dot 0
 // y         [n][n_out] f32; overlaps nothing but residual, to which it may be equal
-// x         n q16 rows, 4-byte aligned; high in -127..127 (the AVX2 kernel of q8_0 cannot negate -128)
+// x         n q16 rows, 4-byte aligned; |q| <= 16256 keeps the sums of q6_k in int32
 // w, w_up   r16, any alignment, read only
 // residual  [n][n_out] f32, linear_add only
 // bits      every operation is rounded to f32, in the order written (no fma); dot starts from 0 and adds the
