@@ -1,11 +1,18 @@
 """Fixtures that more than one folder of tests uses."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.models import cut_model, model_path
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: a job in the background inherits that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

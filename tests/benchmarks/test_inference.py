@@ -1,6 +1,7 @@
 """The benchmark's arithmetic and its errors, with stand-ins for both programs."""
 
 import json
+import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +35,10 @@ def inference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     (folder / "build.json").write_text(json.dumps({"compiler": "cc 1", "amx": "without AMX"}))
     for name in module.llama_cpp.PROGRAMS:
         theirs = folder / "build" / "bin" / name
-        theirs.write_text(f"#!{sys.executable}\n" + PROGRAM.replace("RATE", "50"))
+        script = theirs.with_suffix(".py")
+        script.write_text(PROGRAM.replace("RATE", "50"))
+        # Not the interpreter's path after #!: it may hold a space.
+        theirs.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(script))} "$@"\n')
         theirs.chmod(0o755)
     return module
 

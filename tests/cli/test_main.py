@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,7 +140,7 @@ def test_a_full_disk_is_one_line() -> None:
 
 
 def test_closed_streams_do_no_harm() -> None:
-    command = " ".join([*CK, "ls", "<&-", ">&-", "2>&-"])
+    command = f"{shlex.join(CK)} ls <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=ROOT).returncode == 0
 
 
