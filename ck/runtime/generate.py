@@ -88,6 +88,7 @@ def never() -> bool:
 class Session:
     """One sequence on one executable. `prompt` and `stats` are the latest reply's, also while it runs.
 
+    It begins with an empty cache, and the executable is its own until another session begins on it.
     `progress` is called with the prompt's tokens fed and in all, after each chunk of a prompt of several.
     """
 
@@ -97,6 +98,9 @@ class Session:
     prompt: Sequence[int] = ()
     progress: Callable[[int, int], None] | None = None
     _fed: list[int] = field(default_factory=list[int])
+
+    def __post_init__(self) -> None:
+        self.reset()
 
     def stream(
         self,

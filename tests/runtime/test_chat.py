@@ -1,7 +1,7 @@
 """What a conversation makes of its turns: prompts in which only the template speaks in control tokens."""
 
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,8 +24,7 @@ class Template:
 @pytest.fixture(params=[False, True], ids=["pieces", "pairs"])
 def talk(request: pytest.FixtureRequest, tmp_path: Path) -> Conversation:
     tokenizer = Tokenizer.from_gguf(GgufFile(write_tiny(tmp_path / "tiny.gguf", request.param)))
-    engine: Any = None
-    return Conversation(Session(engine, tokenizer), Template(), f"be {END} brief")
+    return Conversation(Session(Mock(), tokenizer), Template(), f"be {END} brief")
 
 
 def test_a_message_that_spells_a_control_token_stays_text(talk: Conversation) -> None:

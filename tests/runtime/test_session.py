@@ -41,15 +41,22 @@ def test_a_warm_cache_says_what_a_cold_one_says(model: Model) -> None:
     assert cached[3] == 10
     for prompt, expected in zip(prompts, warm_replies, strict=True):
         cold = Session(model.exe, model.tokenizer)
-        cold.reset()
         assert reply(model, cold, prompt) == expected
         assert cold.stats.n_cached == 0
+
+
+def test_a_session_begins_empty_whatever_ran_before(model: Model) -> None:
+    ids = model.tokenizer.encode(TEXT)[:LONG]
+    first = reply(model, Session(model.exe, model.tokenizer), ids[:40])
+    end = model.exe.pos
+    model(ids[:70])
+    assert reply(model, Session(model.exe, model.tokenizer), ids[:40]) == first
+    assert model.exe.pos == end
 
 
 def test_a_full_context_ends_the_reply(model: Model) -> None:
     ids = (model.tokenizer.encode(TEXT) * 3)[: N_CTX - 3]
     session = Session(model.exe, model.tokenizer)
-    session.reset()
     sampler = Sampler(SamplingParams(temp=0))
     tokens = [piece.token for piece in session.stream(ids, sampler)]
     assert session.stats.stop in ("context", "eog")
