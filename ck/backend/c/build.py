@@ -25,16 +25,27 @@ FLAGS = (
 @cache
 def compiler() -> list[str]:
     """The compiler's command: $CC, else cc. Raises MachineError when there is none."""
-    command = shlex.split(os.environ.get("CC", "cc")) or ["cc"]
+    command = _command()
     if shutil.which(command[0]) is None:
         raise MachineError(f"C compiler {command[0]} is not on PATH: apt-get install gcc, or set CC")
     return command
 
 
+def _command() -> list[str]:
+    given = os.environ.get("CC", "")
+    try:
+        return shlex.split(given) or ["cc"]
+    except ValueError as error:
+        raise MachineError(f"CC: must be a command, {given} has {str(error).lower()}") from error
+
+
 def compiler_identity() -> str:
-    """Path, size and time of the compiler's file: changes when the compiler does, without running it."""
-    command = os.environ.get("CC", "cc")
-    path = shutil.which(shlex.split(command)[0])
+    """Path, size and time of the compiler's file: changes when the compiler does, without running it.
+
+    Raises MachineError when $CC is no command.
+    """
+    words = _command()
+    command, path = shlex.join(words), shutil.which(words[0])
     if path is None:
         return f"{command} missing"
     real = os.path.realpath(path)
@@ -45,8 +56,13 @@ def compiler_identity() -> str:
 def build_object(source: Path, target: Path, include: Path) -> None:
     """Compile `source` into the shared object `target`. Raises MachineError with the compiler's own words."""
     command = [*compiler(), *FLAGS, f"-I{include}", "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     source.with_name("cc.log").write_text(shlex.join(command) + "\n" + done.stdout + done.stderr)
     if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-        raise MachineError(f"{command[0]} failed on {source}: {first}; see {source.with_name('cc.log')}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
+        first = next((line for line in lines if "error" in line), lines[0])
+        raise MachineError(
+            f"C compiler {shlex.join(compiler())} failed, exit code {done.returncode}: {first}"
+        )
+    if not target.is_file():
+        raise MachineError(f"C compiler {shlex.join(compiler())} made no program; set CC to one that does")
