@@ -124,7 +124,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         return str(error), error.exit_code
     if isinstance(error, click.ClickException):
         return _usage_line(error), error.exit_code
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return "memory: the machine has no more to give; try a smaller context with -c", 8
     if isinstance(error, OSError) and error.errno in RESOURCE_ERRORS | MACHINE_ERRORS:
         what = f"{error.filename}: " if error.filename else ""

@@ -1,5 +1,6 @@
 """`ck.compile`: a model file becomes a program, from the cache when it was compiled before."""
 
+import errno
 import gc
 import os
 import shutil
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ck import __version__
 from ck.backend.c.build import compiler_identity
-from ck.errors import InternalError, UsageError
+from ck.errors import ResourceError, UsageError
 from ck.frontend.gguf import GgufFile
 from ck.runtime import store
 from ck.runtime.executable import Executable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ck.frontend.tokenizer import Tokenizer
 
 KV_TYPES = ("f16", "f32")
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Model:
@@ -203,6 +206,10 @@ def _build(
         (scratch / "model.gguf").symlink_to(path.resolve())
         return store.keep(scratch, store.digest(ir_text, build, path.resolve()), front_key)
     except OSError as error:
-        raise InternalError(f"{scratch}: {error}") from error
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise ResourceError(
+            f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

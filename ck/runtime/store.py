@@ -65,7 +65,7 @@ def find(front_key: str) -> StoredProgram | None:
     """The program under `front_key`; None when there is none or it does not verify."""
     try:
         name = (programs_dir() / "front" / front_key).read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
     return load(programs_dir() / name) if name.isalnum() else None
 
