@@ -99,6 +99,11 @@ ENDINGS: list[tuple[BaseException, int, str]] = [
     (errors.NetworkError("m"), 7, "ck: m\n"),
     (errors.ResourceError("m"), 8, "ck: m\n"),
     (MemoryError(), 8, "ck: memory: the machine has no more to give; try a smaller context with -c\n"),
+    (
+        OSError(errno.ENOMEM, "x"),
+        8,
+        "ck: memory: the machine has no more to give; try a smaller context with -c\n",
+    ),
     (OSError(errno.ENOSPC, "No space left on device", "/x"), 8, "ck: /x: No space left on device\n"),
     (PermissionError(errno.EACCES, "Permission denied", "/x"), 6, "ck: /x: Permission denied\n"),
     (KeyboardInterrupt(), 130, "ck: interrupted\n"),
