@@ -3,8 +3,8 @@
 import errno
 import os
 import resource
-import signal
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
