@@ -7,10 +7,11 @@ whether a prefix was already in the cache.
 import ctypes
 import mmap
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ck.backend.c.context import context_hash, context_type
 from ck.errors import InternalError, ResourceError, UsageError
@@ -53,6 +54,9 @@ class Executable:
         self._arena = _anonymous(manifest.arena_bytes)
         self.caches = [_anonymous(slot.n_bytes) for slot in manifest.caches]
         self._entries = {name: self._entry(name) for name in manifest.entries}
+        # One sequence, one pool: threads that share an executable take turns. Held over several calls by
+        # whoever needs them together.
+        self.lock = RLock()
         self._pool: int | None = None
         self._context = self._make_context()
         self.set_threads(thread_count(threads))
@@ -88,89 +92,110 @@ class Executable:
         return int(self._context.n_threads)
 
     def set_threads(self, n: int) -> None:
-        """Use `n` threads from now on. Raises ResourceError when the system gives no more."""
+        """Use `n` threads from now on.
+
+        Raises UsageError for a number below 1, ResourceError when the system gives no more.
+        """
+        n = thread_count(n)
         pool = self._runtime.ck_pool_create(n)
         if not pool:
             raise ResourceError(f"{n} threads are wanted, the system refuses to start them; use fewer (-t)")
-        self.close()
-        self._pool = pool
-        self._context.pool, self._context.n_threads = pool, n
+        with self.lock:
+            self.close()
+            self._pool = pool
+            self._context.pool, self._context.n_threads = pool, n
 
     def close(self) -> None:
-        """Join the threads; the executable cannot run afterwards."""
-        if self._pool:
-            self._runtime.ck_pool_destroy(self._pool)
-        self._pool = None
+        """Join the threads; the executable cannot run until `set_threads` starts others."""
+        with self.lock:
+            if self._pool:
+                self._runtime.ck_pool_destroy(self._pool)
+            self._pool = None
 
     def __del__(self) -> None:
         if getattr(self, "_pool", None):
             self.close()
 
-    def prefill(self, tokens: NDArray[np.int32], chunk: int | None = None) -> Logits:
+    def _run(self, entry: str, n: int) -> None:
+        """Run one entry on `n` rows. Raises UsageError after `close`."""
+        if not self._pool:
+            raise UsageError("the executable is closed; set_threads opens it again")
+        self._context.n, self._context.pos = n, self.pos
+        self._entries[entry](ctypes.addressof(self._context))
+
+    def prefill(self, tokens: ArrayLike, chunk: int | None = None) -> Logits:
         """Append `tokens` [T] and return the last one's logits [V], a fresh copy.
 
         `chunk` rows a step at most (default and limit: the program's). Raises UsageError for an empty prompt
         or an id outside the vocabulary, ResourceError when the context is full.
         """
-        self._check(tokens)
-        step = min(chunk or self.chunk, self.chunk)
-        n = 0
-        for first in range(0, len(tokens), step):
-            n = self._run_prefill(tokens[first : first + step])
-        return self._run_head(n - 1, 1)[0].copy()
+        with self.lock:
+            ids, step = self._checked(tokens), self._step(chunk)
+            n = 0
+            for first in range(0, len(ids), step):
+                n = self._run_prefill(ids[first : first + step])
+            return self._run_head(n - 1, 1)[0].copy()
 
     def decode(self, token: int) -> Logits:
         """Append one token and return its logits [V], valid until the next call."""
-        self._check(np.asarray([token]))
-        self._tokens[0] = token
-        self._context.n, self._context.pos = 1, self.pos
-        self._entries["decode"](ctypes.addressof(self._context))
-        self._advance(1)
-        return self._logits[0]
+        with self.lock:
+            self._tokens[:1] = self._checked([token])
+            self._run("decode", 1)
+            self._advance(1)
+            return self._logits[0]
 
-    def score(self, tokens: NDArray[np.int32], chunk: int | None = None) -> Logits:
-        """Append `tokens` [T] and return the logits of every one: [T, V]."""
-        self._check(tokens)
-        step = min(chunk or self.chunk, self.chunk)
-        scores = np.empty((len(tokens), self.n_vocab), np.float32)
-        for first in range(0, len(tokens), step):
-            n = self._run_prefill(tokens[first : first + step])
-            for row in range(0, n, self._head_rows):
-                count = min(self._head_rows, n - row)
-                scores[first + row : first + row + count] = self._run_head(row, count)
-        return scores
+    def score(self, tokens: ArrayLike, chunk: int | None = None) -> Logits:
+        """Append `tokens` [T] and return the logits of every one: [T, V]. Raises as `prefill` does."""
+        with self.lock:
+            ids, step = self._checked(tokens), self._step(chunk)
+            scores = np.empty((len(ids), self.n_vocab), np.float32)
+            for first in range(0, len(ids), step):
+                n = self._run_prefill(ids[first : first + step])
+                for row in range(0, n, self._head_rows):
+                    count = min(self._head_rows, n - row)
+                    scores[first + row : first + row + count] = self._run_head(row, count)
+            return scores
 
-    def _run_prefill(self, tokens: NDArray[np.int32]) -> int:
-        n = len(tokens)
-        self._tokens[:n] = tokens
-        self._context.n, self._context.pos = n, self.pos
+    def _step(self, chunk: int | None) -> int:
+        """Rows a prefill step."""
+        if chunk is not None and chunk < 1:
+            raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
+        return min(chunk or self.chunk, self.chunk)
+
+    def _run_prefill(self, ids: NDArray[np.int32]) -> int:
+        n = len(ids)
+        self._tokens[:n] = ids
         self._context.hidden = self._hidden.ctypes.data
-        self._entries["prefill"](ctypes.addressof(self._context))
+        self._run("prefill", n)
         self._advance(n)
         return n
 
     def _run_head(self, row: int, count: int) -> Logits:
-        self._context.n = count
         self._context.hidden = self._hidden[row:].ctypes.data
-        self._entries["head"](ctypes.addressof(self._context))
+        self._run("head", count)
         return self._logits[:count]
 
     def _advance(self, n: int) -> None:
         self.pos += n
         self._high = max(self._high, self.pos)
 
-    def _check(self, tokens: NDArray[Any]) -> None:
-        if not len(tokens):
+    def _checked(self, tokens: ArrayLike) -> NDArray[np.int32]:
+        """`tokens` as ids [T] that the program may be given."""
+        ids = np.asarray(tokens)
+        if ids.size == 0:
             raise UsageError("a prompt needs one token at least, found none")
-        if int(tokens.min()) < 0 or int(tokens.max()) >= self.n_vocab:
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise UsageError(f"token ids are a list of integers, found {ids.dtype} of shape {ids.shape}")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.n_vocab:
             raise UsageError(
-                f"token ids are 0 to {self.n_vocab - 1}, found {int(tokens.min())} to {int(tokens.max())}"
+                f"token ids are 0 to {self.n_vocab - 1}, found {int(ids.min())} to {int(ids.max())}"
             )
-        wanted = self.pos + len(tokens)
+        wanted = self.pos + len(ids)
         if wanted > self.n_ctx:
             raise ResourceError(
                 f"the context holds {self.n_ctx} tokens, {wanted} are wanted; raise -c or reset"
             )
+        return ids.astype(np.int32)
 
     def reset(self) -> None:
         """Forget the sequence."""

@@ -95,8 +95,9 @@ class Model:
 
     def __call__(self, ids: Any) -> NDArray[np.float32]:
         """Logits [T, V] of token ids [T], from an empty cache."""
-        self.exe.reset()
-        return self.exe.score(np.asarray(ids, np.int32))
+        with self.exe.lock:
+            self.exe.reset()
+            return self.exe.score(ids)
 
     def generate(self, prompt: str, max_tokens: int = 64, seed: int = -1, **sampling: Any) -> str:
         """The model's answer to `prompt`, wrapped in its chat template when it has one.
@@ -110,7 +111,8 @@ class Model:
 
         sampler = Sampler(SamplingParams(seed=seed, **sampling))
         talk = Conversation(Session(self.exe, self.tokenizer), self.chat_template, None)
-        return "".join(piece.text for piece in talk.reply(prompt, sampler, max_tokens))
+        with self.exe.lock:
+            return "".join(piece.text for piece in talk.reply(prompt, sampler, max_tokens))
 
     def ir(self, stage: str) -> str:
         """The IR's text at a stage of the pipeline. Raises UsageError for another name."""
@@ -166,7 +168,7 @@ def compile_model(
     front_key = store.digest(file.header_digest(), options, build)
     program = None if force else store.find(front_key)
     if program is None:
-        program = _build(path, options, build, front_key, progress or (lambda _: None))
+        program = _build(path, options, build, front_key, force, progress or (lambda _: None))
     return Model(file, program, threads)
 
 
@@ -194,6 +196,7 @@ def _build(
     options: tuple[int | None, str, str | None, int],
     build: str,
     front_key: str,
+    replace: bool,
     progress: Callable[[str], None],
 ) -> store.StoredProgram:
     scratch = store.scratch()
@@ -204,7 +207,7 @@ def _build(
 
             ir_text = compile_into(scratch, path, options, progress)
         (scratch / "model.gguf").symlink_to(path.resolve())
-        return store.keep(scratch, store.digest(ir_text, build, path.resolve()), front_key)
+        return store.keep(scratch, store.digest(ir_text, build, path.resolve()), front_key, replace)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

@@ -94,8 +94,10 @@ def scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix=".new-", dir=programs_dir()))
 
 
-def keep(built: Path, ir_key: str, front_key: str) -> StoredProgram:
+def keep(built: Path, ir_key: str, front_key: str, replace: bool = False) -> StoredProgram:
     """Put the finished directory `built` in its place and name it under `front_key`; then load it.
+
+    A program that is there already stays, unless it does not verify or `replace` is given.
 
     Two processes that build one program both succeed: the second finds the first one's and takes that.
     """
@@ -103,7 +105,7 @@ def keep(built: Path, ir_key: str, front_key: str) -> StoredProgram:
     for path in _files(built):
         _sync(path)
     target = programs_dir() / ir_key
-    if load(target) is None:
+    if replace or load(target) is None:
         shutil.rmtree(target, ignore_errors=True)
         try:
             os.rename(built, target)
