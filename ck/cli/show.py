@@ -29,7 +29,7 @@ def command(model: str, tensors: bool, template: bool, as_json: bool, **given: A
 
     file = GgufFile(find_model(model))
     if template:
-        _print_template(file)
+        _print_template(file, as_json)
         return
     facts = _facts(file, take(ProgramOptions, given))
     if tensors:
@@ -40,7 +40,8 @@ def command(model: str, tensors: bool, template: bool, as_json: bool, **given: A
         _print(facts)
 
 
-def _print_template(file: "GgufFile") -> None:
+def _print_template(file: "GgufFile", as_json: bool) -> None:
+    from ck.cli.output import write_json
     from ck.errors import UsageError
     from ck.runtime.terminal import terminal_safe
 
@@ -48,6 +49,9 @@ def _print_template(file: "GgufFile") -> None:
     if key not in file.metadata:
         raise UsageError(f"{file.path}: has no chat template, it completes raw text")
     source = file.metadata.text(key)
+    if as_json:
+        write_json({"chat_template": source})
+        return
     click.echo(terminal_safe(source) if sys.stdout.isatty() else source)
 
 
