@@ -110,7 +110,8 @@ def test_show_json_has_the_memory_plan(ck_main: Any, tiny: str) -> None:
 
 def test_show_prints_the_template(ck_main: Any, tiny: str) -> None:
     assert "for m in messages" in ck_main("show", tiny, "--template").out
-    assert "for m in messages" in json.loads(ck_main("show", tiny, "--template", "--json").out)["chat_template"]
+    data = json.loads(ck_main("show", tiny, "--template", "--json").out)
+    assert "for m in messages" in data["chat_template"]
 
 
 def test_show_of_what_is_no_model(ck_main: Any, tmp_path: Path) -> None:
