@@ -17,6 +17,8 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import IRDLOperation, prop_def
 from xdsl.utils.exceptions import VerifyException
 
+from ck.errors import InternalError
+
 Array: TypeAlias = NDArray[Any]
 
 
@@ -85,7 +87,7 @@ class CkOp(IRDLOperation, ABC):
 
     def reference(self, *operands: Any) -> tuple[Any, ...]:
         """The op's meaning on numpy arrays: one result each. Raises when the op has none of its own."""
-        raise NotImplementedError(f"{self.name} has no reference of its own")
+        raise InternalError(f"{self.name} has no reference of its own")
 
     def cost(self) -> "Cost":
         """Work of one execution over every row of its types."""
@@ -163,7 +165,7 @@ class KernelOp(ABC):
         Buffers are numpy arrays, weights f32 matrices, caches pairs of arrays, scalars ints. `KERNELS` lists
         the beginnings of the symbols it answers for.
         """
-        raise NotImplementedError(f"{symbol} has no emulation")
+        raise InternalError(f"{symbol} has no emulation")
 
     @abstractmethod
     def kernels(self) -> Sequence[KernelCall]:

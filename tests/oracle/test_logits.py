@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 import ck
 from ck.runtime.model import Model
 from tests.models import MODELS, model_path

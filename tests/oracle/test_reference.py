@@ -5,10 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from gguf import GGUFReader, dequantize
 
 from tests.models import MODELS, PATTERN_LAYERS
