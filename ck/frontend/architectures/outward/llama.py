@@ -1,0 +1,85 @@
+"""The `llama` family outward: transformers' `LlamaForCausalLM`.
+
+Both conventions store the same numbers; the rows of q and k lie in another order. Rows of a head of K turn in
+pairs: in a GGUF file 2i and 2i + 1 ("interleaved"), in transformers i and i + K/2 ("halves").
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ck.frontend.architectures.outward import Array, Kind, Scalar
+from ck.frontend.architectures.outward.common import (
+    LINEAR,
+    common_config,
+    common_metadata,
+    names,
+    part,
+    refusal,
+    rename,
+    rope_parameters,
+)
+from ck.frontend.hyperparameters import HyperParameters
+
+PARTS = {**LINEAR, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+
+
+def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
+    """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
+    if hp.sliding_window:
+        raise refusal(hp, "sliding_window", "0", hp.sliding_window)
+    if hp.attention_scale != 1 / math.sqrt(hp.head_dim):
+        raise refusal(hp, "attention_scale", f"1/sqrt({hp.head_dim})", hp.attention_scale)
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        **common_config(hp),
+        "hidden_act": "silu",
+        "mlp_bias": False,
+        "rope_parameters": rope_parameters(hp.rope_base, hp.rope_factor),
+    }
+
+
+def huggingface_names(hp: HyperParameters) -> dict[str, str]:
+    """GGUF name -> transformers' name of every tensor."""
+    return names(hp, PARTS)
+
+
+def to_huggingface(
+    hp: HyperParameters, tensors: Mapping[str, Array], kind: Kind = "weight"
+) -> dict[str, Array]:
+    """`tensors` with transformers' names and order of rows, whatever the kind: nothing is rounded."""
+
+    def convert(name: str, values: Array) -> Array:
+        return _reorder(values, _heads(hp, name), (-1, 2))
+
+    return rename(hp, tensors, huggingface_names(hp), convert)
+
+
+def from_huggingface(
+    hp: HyperParameters, tensors: Mapping[str, Array], kind: Kind = "weight"
+) -> dict[str, Array]:
+    """The inverse of `to_huggingface`."""
+    ours = {theirs: name for name, theirs in huggingface_names(hp).items()}
+
+    def convert(name: str, values: Array) -> Array:
+        return _reorder(values, _heads(hp, ours[name]), (2, -1))
+
+    return rename(hp, tensors, ours, convert)
+
+
+def _heads(hp: HyperParameters, name: str) -> int:
+    """Heads of the tensor with the GGUF name `name`, if it is q or k; else 0."""
+    return {"attn_q": hp.n_heads, "attn_k": hp.n_kv_heads}.get(part(name), 0)
+
+
+def _reorder(values: Array, heads: int, split: tuple[int, int]) -> Array:
+    """Each head's rows, `split` into pairs and members, transposed; without heads the values as they are."""
+    if not heads:
+        return values
+    return values.reshape(heads, *split, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+
+
+def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar]:
+    """The keys `llama.*`."""
+    return common_metadata(hp)
