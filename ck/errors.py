@@ -52,6 +52,12 @@ class ResourceError(CkError):
     exit_code = 8
 
 
+class ConflictError(CkError):
+    """Something that is already there, or another process at work, stands in the way."""
+
+    exit_code = 9
+
+
 class InternalError(Exception):
     """A defect in ck itself: the message helps us, not the user."""
 
