@@ -1,0 +1,1 @@
+"""Training: data, run directories, the trainer and its gates."""

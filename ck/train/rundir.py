@@ -1,0 +1,198 @@
+"""A run directory: where one training run keeps everything, held by one trainer at a time.
+
+    $CK_CACHE_DIR/train/<name>/    a plain name; a path with a separator lies where it says
+      run.lock                     locked while a trainer is at work; holds its process id
+      run.json  config.toml  tokenizer.json
+      data/  ir/  build/  checkpoints/  tensorboard/  reports/  metrics.jsonl
+
+Every file is written beside its place as `.new-*`, synced, renamed, and its directory synced: a reader finds
+the earlier file or the whole new one. What a killed trainer left half-written goes when the next one starts.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
+from ck.runtime.paths import cache_root, private_dir, sync_directory
+
+# What is being written is called so; a name of this kind is never read.
+SCRATCH = ".new-"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# How long a lock may be held before its holder has written its process id.
+_PID_WAIT_S = 0.5
+
+
+class RunDirectory(os.PathLike[str]):
+    """One run's directory; `create` and `open` make it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, name: str) -> "RunDirectory":
+        """The directory of a new run, created (0700). Raises ConflictError when there is a run in it."""
+        run = cls(_locate(name))
+        with disk_errors(run.path):
+            if (run.path / "run.json").exists():
+                raise ConflictError(
+                    f"{run.path}: must be a new run, found one; run: ck resume {name}, or choose another name"
+                )
+            if _is_path(name):
+                run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            else:
+                private_dir(run.path)
+        return run
+
+    @classmethod
+    def open(cls, name: str) -> "RunDirectory":
+        """The directory of a run that exists. Raises UsageError when there is none."""
+        run = cls(_locate(name))
+        if not (run.path / "run.json").is_file():
+            raise UsageError(f"{run.path}: must be a run directory, has no run.json; start one with ck train")
+        return run
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @contextmanager
+    def lock(self) -> Generator[None]:
+        """Hold the run. Raises ConflictError, naming the holder's process id, while another trainer does.
+
+        The kernel drops the lock with the process, so a killed trainer blocks nobody.
+        """
+        path = self.path / "run.lock"
+        with disk_errors(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with disk_errors(path):
+                _take_lock(handle, self.path)
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+                clear_scratch(self.path)
+            yield
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        """Replace the file `name` by one with `data`; returns its path. `write_atomically` says how."""
+        return write_atomically(self.path / name, data)
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Replace the file `name` by one with `data` as JSON, which has no NaN and no infinity."""
+        text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return self.write_bytes(name, text.encode())
+
+    def read_json(self, name: str) -> Any:
+        """The JSON in the file `name`; errors as the function `read_json`."""
+        return read_json(self.path / name)
+
+
+def _is_path(name: str) -> bool:
+    return os.sep in name
+
+
+def _locate(name: str) -> Path:
+    if _is_path(name):
+        return Path(name).expanduser().absolute()
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--run: must be at most 100 letters, digits, '.', '_' and '-', a letter or digit first, "
+            f"found {name!r}; a path needs a separator, such as ./runs/a"
+        )
+    return cache_root() / "train" / name
+
+
+def _take_lock(handle: int, directory: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(handle)
+        raise ConflictError(
+            f"{directory}: one trainer at a time, process {holder} is at work; wait for it, or end it with: "
+            f"kill {holder}"
+        ) from None
+
+
+def _holder(handle: int) -> str:
+    deadline = time.monotonic() + _PID_WAIT_S
+    while not (text := os.pread(handle, 32, 0).decode(errors="replace").strip()):
+        if time.monotonic() > deadline:
+            return "unknown"
+        time.sleep(0.01)
+    return text
+
+
+def clear_scratch(directory: Path) -> None:
+    """Remove what a killed writer left in `directory` and its folders. For the holder of the lock alone."""
+    for pattern in (f"{SCRATCH}*", f"*/{SCRATCH}*"):
+        for path in directory.glob(pattern):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder; one that is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
+    """Make `path`, in a folder that exists, a file with `data`, whole and on disk when this returns.
+
+    Raises ResourceError when the disk is full and MachineError when the folder cannot be written to; the
+    earlier file is untouched then and nothing is left beside it.
+    """
+    with disk_errors(path):
+        handle, name = tempfile.mkstemp(prefix=SCRATCH, dir=path.parent)
+        scratch = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(scratch, path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`. Raises UsageError when the file is missing, MalformedError when it is no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: must be a file, found none") from None
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"{path}: must be JSON, {error}") from error
+
+
+@contextmanager
+def disk_errors(path: Path) -> Generator[None]:
+    """Turn what the system says about writing `path` into one line: ResourceError or MachineError."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> CkError:
+    """The error for the user when `path` could not be written."""
+    what = (error.strerror or str(error)).lower()
+    if error.errno in _DISK_FULL:
+        return ResourceError(f"{path}: needs room on its disk, {what}; free some, what was saved is intact")
+    return MachineError(f"{path}: must be writable, {what}; what was saved is intact")

@@ -1,0 +1,177 @@
+"""Run directories: names, one trainer at a time, files that are whole, disks that are full or read-only."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
+from ck.train.rundir import RunDirectory, write_atomically
+from tests.train import children
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def run(cache: Path) -> RunDirectory:
+    return RunDirectory.create("a-run")
+
+
+def test_a_plain_name_lies_in_the_cache(cache: Path) -> None:
+    run = RunDirectory.create("small-1.0")
+    assert run.path == cache / "train" / "small-1.0"
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    run.write_json("run.json", {})
+    assert RunDirectory.open("small-1.0").path == run.path
+    assert os.fspath(run) == str(run.path)
+
+
+def test_a_path_lies_where_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert RunDirectory.create("./runs/a b").path == tmp_path / "runs" / "a b"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="file/run: must be writable, not a directory"):
+        RunDirectory.create("./file/run")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "-flag", "a b", "ä", "a\n", "x" * 101])
+def test_other_names_are_refused(cache: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--run: must be at most 100 letters"):
+        RunDirectory.create(name)
+
+
+def test_a_run_is_not_begun_twice(run: RunDirectory) -> None:
+    # A trainer that died before it wrote run.json left nothing to lose.
+    assert RunDirectory.create("a-run").path == run.path
+    run.write_json("run.json", {})
+    with pytest.raises(ConflictError, match="must be a new run, found one; run: ck resume a-run") as caught:
+        RunDirectory.create("a-run")
+    assert caught.value.exit_code == 9
+
+
+def test_what_is_no_run_is_not_opened(run: RunDirectory) -> None:
+    with pytest.raises(UsageError, match=r"a-run: must be a run directory, has no run\.json"):
+        RunDirectory.open("a-run")
+
+
+def test_json_comes_back(run: RunDirectory) -> None:
+    data = {"loss": 0.1 + 0.2, "text": "ä\n", "none": None}
+    path = run.write_json("run.json", data)
+    assert run.read_json("run.json") == data
+    assert path.read_text().endswith("}\n")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_json("run.json", {"loss": float("nan")})
+    with pytest.raises(UsageError, match=r"other\.json: must be a file, found none"):
+        run.read_json("other.json")
+    path.write_text('{"a": ')
+    with pytest.raises(MalformedError, match=r"run\.json: must be JSON, Expecting value"):
+        run.read_json("run.json")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "line"),
+    [
+        (errno.ENOSPC, ResourceError, "needs room on its disk, no space left on device; free some"),
+        (errno.EDQUOT, ResourceError, "needs room on its disk, disk quota exceeded; free some"),
+        (errno.EIO, MachineError, "must be writable, input/output error; what was saved is intact"),
+    ],
+)
+def test_a_write_that_fails_leaves_the_earlier_file(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[CkError], line: str
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    run.write_bytes("state", b"earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(kind, match=f"state: {line}"):
+            run.write_bytes("state", b"later")
+    assert (run.path / "state").read_bytes() == b"earlier"
+    assert os.listdir(run.path) == ["state"]
+
+
+# Sees its disk filled, then read-only, and prints the lines that a user would.
+DISK = """
+import os, subprocess, sys
+from ck.errors import CkError
+from ck.train.rundir import RunDirectory
+run = RunDirectory.create(sys.argv[1])
+run.write_json("run.json", {"step": 1})
+def attempt():
+    try:
+        run.write_bytes("run.json", bytes(1 << 20))
+        with run.lock():
+            print("locked")
+    except CkError as error:
+        print(error.exit_code, error)
+attempt()
+subprocess.run(["mount", "-o", "remount,ro", sys.argv[1]], check=True)
+attempt()
+try:
+    with run.lock():
+        print("locked")
+except CkError as error:
+    print(error.exit_code, error)
+print(run.read_json("run.json"), os.listdir(run.path))
+"""
+
+
+def test_full_and_read_only_disks(tmp_path: Path) -> None:
+    lines = children.run_on_disk(DISK, tmp_path, n_kib=256).splitlines()
+    intact = "what was saved is intact"
+    assert lines == [
+        f"8 {tmp_path}/run.json: needs room on its disk, no space left on device; free some, {intact}",
+        f"6 {tmp_path}/run.json: must be writable, read-only file system; {intact}",
+        f"6 {tmp_path}/run.lock: must be writable, read-only file system; {intact}",
+        "{'step': 1} ['run.json']",
+    ]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ck.train.rundir import RunDirectory
+with RunDirectory(Path(sys.argv[1])).lock():
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_trainer_at_a_time(run: RunDirectory) -> None:
+    child = children.start(HOLD, run.path)
+    assert child.stdout
+    try:
+        assert child.stdout.readline() == "locked\n"
+        run.write_bytes("data", b"")
+        scratch = [run.path / ".new-x", run.path / "checkpoints" / ".new-y"]
+        for folder in scratch:
+            folder.mkdir(parents=True)
+            (folder / "half").write_text("")
+        expected = f"a-run: one trainer at a time, process {child.pid} is at work; .* kill {child.pid}"
+        with pytest.raises(ConflictError, match=expected) as caught, run.lock():
+            pass
+        assert caught.value.exit_code == 9
+        assert all(folder.exists() for folder in scratch), "another trainer's scratch is its own"
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+    with run.lock():
+        assert (run.path / "run.lock").read_text() == f"{os.getpid()}\n"
+        assert not any(folder.exists() for folder in scratch)
+        with pytest.raises(ConflictError, match=f"process {os.getpid()} is at work"), run.lock():
+            pass
+    assert (run.path / "data").exists()
+    with run.lock():
+        pass
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"gone/file: must be writable, no such file or directory"):
+        write_atomically(tmp_path / "gone" / "file", b"")
