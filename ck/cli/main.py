@@ -27,7 +27,9 @@ VERBS = {
     "ls": "List models",
     "show": "Look inside a model",
     "compile": "Print or save what the compiler makes of a model",
+    "export": "Write a model for transformers or llama.cpp",
     "bench": "Measure prompt and decode speed",
+    "tokenizer": "Train a tokenizer, clean and encode text for training",
     "doctor": "Check this machine",
     "cache": "List or prune what ck keeps on disk",
 }

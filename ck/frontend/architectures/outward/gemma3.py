@@ -5,6 +5,7 @@ exact for gains from 0.5 on, which come back bit for bit; from 0 to 0.5 it is of
 way, 1 + w rounds as it does inside transformers' own norm. Gradients and moments are the same on both sides.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ PARTS = {
 def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
     scalar = round(hp.attention_scale**-2)
-    if not np.isclose(scalar**-0.5, hp.attention_scale, rtol=2**-24, atol=0):
+    if not math.isclose(hp.attention_scale, 1 / math.sqrt(scalar), rel_tol=2**-24):
         raise refusal(hp, "attention_scale", "1/sqrt(n) of a whole n", hp.attention_scale)
     kinds = ("full_attention", "sliding_attention")
     return {

@@ -28,7 +28,7 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
     if hp.sliding_window:
         raise refusal(hp, "sliding_window", "0", hp.sliding_window)
-    if hp.attention_scale != 1 / math.sqrt(hp.head_dim):
+    if not math.isclose(hp.attention_scale, 1 / math.sqrt(hp.head_dim), rel_tol=2**-24):
         raise refusal(hp, "attention_scale", f"1/sqrt({hp.head_dim})", hp.attention_scale)
     return {
         "architectures": ["LlamaForCausalLM"],

@@ -1,0 +1,52 @@
+"""What every export asks of its model and of the place it is written to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ck.errors import MalformedError, UnsupportedError, UsageError
+from ck.frontend.architectures import find_architecture
+from ck.frontend.architectures.outward import Outward, find_outward
+from ck.frontend.hyperparameters import HyperParameters
+
+# By GGUF name, in GGUF conventions. A mapping may make them when asked.
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def outward_of(hp: HyperParameters) -> Outward:
+    """The outward side of the model's family."""
+    found = find_outward(hp.arch)
+    if found is None:
+        raise UnsupportedError(f"{hp.arch}: ck has no export of this family")
+    return found
+
+
+def checked_shapes(hp: HyperParameters, weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The tensors of the model and their shapes. Raises MalformedError unless `weights` has just those."""
+    architecture = find_architecture(hp.arch)
+    if architecture is None:
+        raise UnsupportedError(f"{hp.arch}: ck has no such family")
+    shapes = architecture.tensor_shapes(hp)
+    if weights.keys() != shapes.keys():
+        odd = min(weights.keys() ^ shapes.keys())
+        state = "must be no tensor" if odd in weights else "must be a tensor"
+        raise MalformedError(f"{odd}: {state} of the model, found {len(weights)} of {len(shapes)}")
+    return shapes
+
+
+def checked_tensor(weights: Weights, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The values of tensor `name`. Raises MalformedError unless they are finite and of the shape."""
+    values = np.ascontiguousarray(weights[name], np.float32)
+    if values.shape != shape:
+        raise MalformedError(f"{name}: must be {list(shape)}, found {list(values.shape)}")
+    if not np.isfinite(values).all():
+        raise MalformedError(f"{name}: must hold finite numbers only, found others")
+    return values
+
+
+def check_parent(path: Path) -> None:
+    """Raise UsageError unless `path` lies in a directory."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: must lie in a directory that exists, found no {path.parent}")

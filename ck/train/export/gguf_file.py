@@ -1,0 +1,154 @@
+"""A model as one GGUF file, as llama.cpp and ck read it."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quantize
+from numpy.typing import NDArray
+
+from ck.dtypes import BY_NAME
+from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
+from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.model import open_model
+from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.train.files import replacing
+from ck.train.rundir import disk_errors
+
+# Storage types of matrices -> what general.file_type calls a file of them (llama.h, llama_ftype). The gguf
+# package quantises to more types, and ck reads more: these are those that both do.
+STORAGE_TYPES = {"f32": 0, "f16": 1, "q4_1": 3, "q8_0": 7, "q5_0": 8, "bf16": 32}
+_QUANTIZATION_VERSION = 2
+
+
+def export_gguf(
+    path: Path,
+    hp: HyperParameters,
+    weights: Weights,
+    vocabulary: Mapping[str, Any],
+    storage: str = "f32",
+    *,
+    name: str | None = None,
+    force: bool = False,
+) -> None:
+    """Write the model to the GGUF file at `path`: matrices as `storage`, a STORAGE_TYPES, vectors as f32.
+
+    vocabulary   the header's keys `tokenizer.*`: scalars, lists and numpy arrays
+    name         general.name; the file's stem when not given
+
+    The file is read back by ck's own reader before it gets its name. Raises ConflictError when there is one
+    and not `force`, UsageError for an unknown storage type or one that rows do not fit, UnsupportedError for
+    numbers that a header cannot state and values that the type cannot hold, MalformedError when weights and
+    `hp` do not fit together, ResourceError, MachineError.
+    """
+    shapes = checked_shapes(hp, weights)
+    _check_storage(storage, shapes)
+    check_parent(path)
+    if os.path.lexists(path) and not force:
+        raise ConflictError(f"{path}: must be a new file, found one; choose another name, or give --force")
+    keys: dict[str, Any] = {
+        "general.name": name or path.stem,
+        "general.file_type": STORAGE_TYPES[storage],
+        "general.quantization_version": _QUANTIZATION_VERSION,
+        **outward_of(hp).gguf_metadata(hp),
+        **vocabulary,
+    }
+    with disk_errors(path), replacing(path) as file:
+        writer = GGUFWriter(file.name, hp.arch)
+        try:
+            _write_gguf(writer, keys, shapes, weights, storage)
+        finally:
+            writer.close()
+        _check_header(path, Path(file.name), hp)
+
+
+def _check_storage(storage: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if storage not in STORAGE_TYPES:
+        known = ", ".join(STORAGE_TYPES)
+        raise UsageError(f"storage type: must be one of {known}, found {storage}")
+    block = BY_NAME[storage].block
+    for name, shape in shapes.items():
+        if len(shape) > 1 and shape[-1] % block:
+            raise UsageError(
+                f"{name}: rows must be multiples of {block} to be stored as {storage}, found {shape[-1]}; "
+                "choose f32, f16 or bf16"
+            )
+
+
+def _write_gguf(
+    writer: GGUFWriter,
+    keys: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    weights: Weights,
+    storage: str,
+) -> None:
+    for key, value in keys.items():
+        kind, item = _value_types(key, value)
+        writer.add_key_value(key, value.tolist() if isinstance(value, np.ndarray) else value, kind, item)
+    stored = {name: storage if len(shape) > 1 else "f32" for name, shape in shapes.items()}
+    for name, shape in shapes.items():
+        of = BY_NAME[stored[name]]
+        n_bytes = of.row_bytes(shape[-1]) * int(np.prod(shape[:-1], dtype=np.int64))
+        ggml_type = GGMLQuantizationType(of.ggml_id)
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), n_bytes, raw_dtype=ggml_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, shape in shapes.items():
+        writer.write_tensor_data(_encode(name, checked_tensor(weights, name, shape), stored[name]))
+
+
+def _encode(name: str, values: NDArray[np.float32], storage: str) -> NDArray[Any]:
+    """`values` as the bytes of the file. Raises UnsupportedError when the type's range is too small."""
+    if storage == "f16" and np.abs(values).max() > np.finfo(np.float16).max:
+        found = np.abs(values).max()
+        raise UnsupportedError(f"{name}: must be below 65504 to be stored as f16, found {found}; choose bf16")
+    return quantize(values, GGMLQuantizationType(BY_NAME[storage].ggml_id))
+
+
+# By numpy's names of the element types.
+_ARRAY_TYPES = {
+    "int8": GGUFValueType.INT8, "uint8": GGUFValueType.UINT8, "int16": GGUFValueType.INT16,
+    "uint16": GGUFValueType.UINT16, "int32": GGUFValueType.INT32, "uint32": GGUFValueType.UINT32,
+    "int64": GGUFValueType.INT64, "uint64": GGUFValueType.UINT64, "float32": GGUFValueType.FLOAT32,
+    "float64": GGUFValueType.FLOAT64, "bool": GGUFValueType.BOOL,
+}  # fmt: skip
+
+
+def _value_types(key: str, value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
+    """The type of a value in the file, and of its elements: ids u32, floats f32, lists of ids i32."""
+    if isinstance(value, np.ndarray):
+        return GGUFValueType.ARRAY, _ARRAY_TYPES[cast(NDArray[Any], value).dtype.name]
+    match value:
+        case bool():
+            return GGUFValueType.BOOL, None
+        case int():
+            return GGUFValueType.UINT32, None
+        case float():
+            return GGUFValueType.FLOAT32, None
+        case str():
+            return GGUFValueType.STRING, None
+        case [str(), *_]:
+            return GGUFValueType.ARRAY, GGUFValueType.STRING
+        case [int(), *_]:
+            return GGUFValueType.ARRAY, GGUFValueType.INT32
+        case [float(), *_]:
+            return GGUFValueType.ARRAY, GGUFValueType.FLOAT32
+        case _:
+            found = type(value).__name__
+            raise MalformedError(f"key {key}: must be a scalar or a list that is not empty, found {found}")
+
+
+def _check_header(path: Path, scratch: Path, hp: HyperParameters) -> None:
+    """Raise UnsupportedError when the file at `scratch`, to be `path`, does not read back as `hp`."""
+    stored = asdict(open_model(scratch).hp)
+    for name, value in asdict(hp).items():
+        # A header's floats are f32.
+        round_: Callable[[Any], Any] = np.float32 if isinstance(value, float) else lambda exact: exact
+        if round_(stored[name]) != round_(value):
+            raise UnsupportedError(
+                f"{path}: {name} must be {stored[name]} in a GGUF file of this family, found {value}"
+            )

@@ -1,0 +1,147 @@
+"""A model as a folder that transformers loads."""
+
+import json
+import os
+import shutil
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ck.errors import ConflictError
+from ck.frontend.hyperparameters import HyperParameters
+from ck.runtime.paths import sync_directory
+from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.train.files import UNFINISHED, replacing
+from ck.train.rundir import disk_errors
+
+FILES = (
+    "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
+)  # fmt: skip
+_PREFIX = "tokenizer.ggml."
+
+
+def export_huggingface(
+    directory: Path,
+    hp: HyperParameters,
+    weights: Weights,
+    vocabulary: Mapping[str, Any],
+    tokenizer_json: str,
+    *,
+    force: bool = False,
+) -> None:
+    """Write the model to the folder `directory` as transformers loads it: FILES, weights in f32.
+
+    vocabulary       the GGUF keys `tokenizer.*`, of which special tokens and the chat template are taken
+    tokenizer_json   the text of tokenizer.json
+
+    Raises ConflictError when something is in the folder, unless it is an earlier export and `force` is given,
+    UnsupportedError for numbers that transformers' model cannot have, MalformedError when weights and `hp` do
+    not fit together, ResourceError, MachineError.
+    """
+    family = outward_of(hp)
+    shapes = checked_shapes(hp, weights)
+    config = family.huggingface_config(hp) | _token_ids(vocabulary)
+    texts = {
+        "config.json": _json(config),
+        "generation_config.json": _json(_token_ids(vocabulary)),
+        "tokenizer.json": tokenizer_json,
+        "tokenizer_config.json": _json(_tokenizer_config(hp, vocabulary)),
+    }
+    names = family.huggingface_names(hp)
+    check_parent(directory)
+    _check_directory(directory, force)
+    with disk_errors(directory), _replacing_directory(directory) as scratch:
+        for name, text in texts.items():
+            with replacing(scratch / name) as file:
+                file.write(text.encode())
+        with replacing(scratch / "model.safetensors") as file:
+            entries = [(names[name], shape) for name, shape in shapes.items()]
+            values = (
+                family.to_huggingface(hp, {name: checked_tensor(weights, name, shape)})[names[name]]
+                for name, shape in shapes.items()
+            )
+            _write_safetensors(file, entries, values)
+
+
+def _check_directory(directory: Path, force: bool) -> None:
+    if not os.path.lexists(directory):
+        return
+    if directory.is_symlink() or not directory.is_dir():
+        raise ConflictError(f"{directory}: must be a directory or nothing, found something else")
+    found = sorted(path.name for path in directory.iterdir())
+    if found and not force:
+        raise ConflictError(
+            f"{directory}: must be empty, found {found[0]}; choose another name, or give --force to replace "
+            "an earlier export"
+        )
+    foreign = [name for name in found if name not in FILES]
+    if foreign:
+        raise ConflictError(f"{directory}: --force replaces an earlier export only, found {foreign[0]}")
+
+
+@contextmanager
+def _replacing_directory(target: Path) -> Generator[Path]:
+    """A new folder that takes the place of `target` when the block ends well; else nothing is left of it."""
+    scratch = target.with_name(f"{UNFINISHED}{os.getpid()}-{target.name}")
+    scratch.mkdir()
+    try:
+        yield scratch
+        sync_directory(scratch)
+        if target.exists():
+            # A folder takes the place of an empty one only.
+            earlier = target.with_name(f"{UNFINISHED}{os.getpid()}-earlier-{target.name}")
+            os.rename(target, earlier)
+            os.rename(scratch, target)
+            shutil.rmtree(earlier)
+        else:
+            os.rename(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sync_directory(target.parent)
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+
+def _token_ids(vocabulary: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: vocabulary.get(_PREFIX + name) for name in ("bos_token_id", "eos_token_id")}
+
+
+def _tokenizer_config(hp: HyperParameters, vocabulary: Mapping[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": hp.context_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    tokens: Sequence[str] = vocabulary[_PREFIX + "tokens"]
+    for name in ("bos_token", "eos_token"):
+        token = vocabulary.get(f"{_PREFIX}{name}_id")
+        if token is not None:
+            config[name] = tokens[token]
+    template = vocabulary.get("tokenizer.chat_template")
+    return config if template is None else config | {"chat_template": template}
+
+
+def _write_safetensors(
+    file: BinaryIO, entries: Iterable[tuple[str, tuple[int, ...]]], values: Iterable[NDArray[Any]]
+) -> None:
+    """f32 tensors, whose names and shapes are `entries`, taken from `values` one after the other.
+
+    Written here because the package takes all tensors at once and hides why a write failed. Source: section
+    "Format" of the safetensors README: length of the header as u64, header in JSON, bytes of the tensors.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in entries:
+        start, end = end, end + 4 * int(np.prod(shape, dtype=np.int64))
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in values:
+        file.write(np.ascontiguousarray(tensor, "<f4").data)
