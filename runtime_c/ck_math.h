@@ -48,6 +48,33 @@ static inline float ck_exp(float x) {
     return x < -87.33654f ? 0.0f : y;
 }
 
+// Natural logarithm within 1 ulp: -inf at 0, NaN below, inf and NaN stay. x = 2^e * (1 + z), with 1 + z
+// around 1 by a factor of sqrt(2). Each product is rounded before the add. Polynomial: Cephes, logf (Moshier
+// 1992).
+static inline float ck_log(float x) {
+    const int small = x < 1.17549435e-38f;
+    const uint32_t bits = ck_float_bits(small ? x * 8388608.0f : x);
+    // Exponents are counted from sqrt(1/2), so that what is left lies around 1.
+    const int32_t exponent = (int32_t)(bits - 0x3f3504f3u) >> 23;
+    const float z = ck_bits_float(bits - ((uint32_t)exponent << 23)) - 1.0f;
+    const float e = (float)(exponent - (small ? 23 : 0));
+    float p = 7.0376836292e-2f;
+    p = p * z - 1.1514610310e-1f;
+    p = p * z + 1.1676998740e-1f;
+    p = p * z - 1.2420140846e-1f;
+    p = p * z + 1.4249322787e-1f;
+    p = p * z - 1.6668057665e-1f;
+    p = p * z + 2.0000714765e-1f;
+    p = p * z - 2.4999993993e-1f;
+    p = p * z + 3.3333331174e-1f;
+    const float square = z * z;
+    float y = p * z * square + e * -2.12194440e-4f;
+    y = (y - 0.5f * square) + z;
+    y = y + e * 0.693359375f;
+    y = x < ck_bits_float(0x7f800000u) ? y : x;
+    return x > 0.0f ? y : x == 0.0f ? ck_bits_float(0xff800000u) : ck_bits_float(0x7fc00000u);
+}
+
 // x / (1 + e^-x)
 static inline float ck_silu(float x) {
     return x / (1.0f + ck_exp(-x));

@@ -36,7 +36,7 @@ void ck_quantize_rows(void* y, const float* x, int64_t n, int64_t k, int tid, in
                       int64_t d, int tid, int nth);
 CK_STORAGE_TYPES(CK_DECLARE_EMBED)
 
-// rope: rotate the first dims columns of each head; mode 0 interleaved, 1 neox; y may be x. Split: rows.
+// rope: rotate the first dims columns of each head; mode 0 interleaved, 1 neox, + 2 back; y may be x. Split: rows.
 void ck_rope(float* y, const float* x, const float* table, int64_t n, int64_t heads, int64_t head_dim,
              int64_t mode, int64_t dims, int tid, int nth);
 
@@ -50,6 +50,80 @@ void ck_rope(float* y, const float* x, const float* table, int64_t n, int64_t he
                                 int64_t window, float scale, int tid, int nth);
 CK_DECLARE_ATTENTION(f16)
 CK_DECLARE_ATTENTION(f32)
+
+// packed_attention: attention of n training rows over themselves, each within its document, which begins at row
+// starts[t]; lse [n][heads] = log sum e^scores. bwd: gradients from dy, y and lse. Split: strips of query rows, in
+// bwd documents' key/value heads.
+void ck_packed_attention(float* y, float* lse, const float* q, const float* k, const float* v,
+                         const int32_t* starts, int64_t n, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                         int64_t window, float scale, int tid, int nth);
+void ck_packed_attention_bwd(float* dq, float* dk, float* dv, const float* q, const float* k, const float* v,
+                             const float* y, const float* lse, const float* dy, const int32_t* starts, int64_t n,
+                             int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window, float scale,
+                             int tid, int nth);
+
+// Training. All f32; `n` live rows; `add` 0 overwrites the output, 1 adds to it.
+// matmul: nt y[t][o] = sum_k x[t][k] * w[o][k], w [n_out][n_in]; nn y[t][j] = sum_k x[t][k] * w[k][j], w
+// [n_in][n_out]; _add: addend + that, y may be addend; tn y[i][j] = sum_t a[t][i] * b[t][j], a [n][n_out],
+// b [n][n_in], y [n_out][n_in]; _add: y += that. _bf16 rounds both operands to bf16. Split: a grid over y.
+#define CK_DECLARE_MATMUL_ROWS(form, type) \
+    void ck_matmul_##form##_##type(float* y, const float* x, const void* w, int64_t n, int64_t n_out, \
+                                   int64_t n_in, int tid, int nth); \
+    void ck_matmul_##form##_add_##type(float* y, const float* x, const void* w, const float* addend, \
+                                       int64_t n, int64_t n_out, int64_t n_in, int tid, int nth);
+#define CK_DECLARE_MATMUL(type) \
+    CK_DECLARE_MATMUL_ROWS(nt, type) \
+    CK_DECLARE_MATMUL_ROWS(nn, type) \
+    void ck_matmul_tn_##type(void* y, const float* a, const float* b, int64_t n, int64_t n_out, \
+                             int64_t n_in, int tid, int nth); \
+    void ck_matmul_tn_add_##type(void* y, const float* a, const float* b, int64_t n, int64_t n_out, \
+                                 int64_t n_in, int tid, int nth);
+CK_DECLARE_MATMUL(f32)
+CK_DECLARE_MATMUL(bf16)
+
+// cross_entropy, by chunks: rows [first, first + rows) of the batch, of which those below n are live. hidden,
+// dhidden [n][d], nll, dnll, targets [n] (below 0: ignored), w, dw [n_vocab][d]; logits [rows][n_vocab] holds
+// one chunk: logits = hidden . w^T; rows: nll = log sum e^logits - logits[target]; grad_rows: that, and
+// logits becomes its gradient (softmax - onehot) * dnll; dhidden = dlogits . w; dw (+)= dlogits^T . hidden.
+#define CK_DECLARE_CROSS_ENTROPY(type) \
+    void ck_cross_entropy_logits_##type(float* logits, const float* hidden, const void* w, int64_t n, \
+                                        int64_t first, int64_t rows, int64_t n_vocab, int64_t d, int tid, \
+                                        int nth); \
+    void ck_cross_entropy_dhidden_##type(float* dhidden, const float* dlogits, const void* w, int64_t n, \
+                                         int64_t first, int64_t rows, int64_t n_vocab, int64_t d, int tid, \
+                                         int nth); \
+    void ck_cross_entropy_dw_##type(void* dw, const float* dlogits, const float* hidden, int64_t n, \
+                                    int64_t first, int64_t rows, int64_t n_vocab, int64_t d, int64_t add, \
+                                    int tid, int nth);
+CK_DECLARE_CROSS_ENTROPY(f32)
+CK_DECLARE_CROSS_ENTROPY(bf16)
+void ck_cross_entropy_rows(float* nll, const float* logits, const int32_t* targets, int64_t n, int64_t first,
+                           int64_t rows, int64_t n_vocab, int tid, int nth);
+void ck_cross_entropy_grad_rows(float* nll, float* logits, const int32_t* targets, const float* dnll,
+                                int64_t n, int64_t first, int64_t rows, int64_t n_vocab, int tid, int nth);
+
+// embed_rows: y[t] = w[tokens[t]], w [n_vocab][d]. Split: rows.
+// embed_bwd: dw[tokens[t]] += dy[t] in order of t. Split: columns.
+void ck_embed_rows(float* y, const int32_t* tokens, const void* w, int64_t n, int64_t n_vocab, int64_t d,
+                   int tid, int nth);
+void ck_embed_bwd(void* dw, const int32_t* tokens, const float* dy, int64_t n, int64_t n_vocab, int64_t d,
+                  int64_t add, int tid, int nth);
+
+// reduce_rows: y[j] (+)= sum of x[r][j] over the n * rows_per_token live rows of x. Split: columns.
+void ck_reduce_rows(float* y, const float* x, int64_t n, int64_t rows_per_token, int64_t d, int64_t add,
+                    int tid, int nth);
+
+// Optimizer, over flat arrays. Split: pieces of 4096 elements.
+// accumulate: y += g. square_sums: partials[first + i] = sum of the squares of piece i of g. clip: norm[0] =
+// sqrt(sum partials), norm[1] = what gradients are multiplied by, for max_norm = hyper[7]; by tid 0.
+// adamw, sgd: one step on w from the gradient g, which becomes 0; `decay`: pull w towards `toward`.
+void ck_accumulate(void* y, const float* g, int64_t n_elements, int tid, int nth);
+void ck_square_sums(float* partials, const void* g, int64_t n_elements, int64_t first, int tid, int nth);
+void ck_clip(float* norm, const float* partials, const float* hyper, int64_t n_partials, int tid, int nth);
+void ck_adamw(void* w, void* g, void* m, void* v, const float* norm, const float* hyper, int64_t n_elements,
+              int64_t decay, float toward, int tid, int nth);
+void ck_sgd(void* w, void* g, void* momentum, const float* norm, const float* hyper, int64_t n_elements,
+            int64_t decay, float toward, int tid, int nth);
 
 // Load time. pack: file rows [n_out][n_in] -> r16, split: panels. dequantize: n file elements -> f32.
 #define CK_DECLARE_STORAGE(w) \

@@ -1,0 +1,2 @@
+#define CK_CROSS_ENTROPY(name) ck_cross_entropy_##name##__scalar
+#include "rows.inc"
