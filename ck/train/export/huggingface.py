@@ -44,14 +44,18 @@ def export_huggingface(
     """
     family = outward_of(hp)
     shapes = checked_shapes(hp, weights)
-    config = family.huggingface_config(hp) | _token_ids(vocabulary)
     texts = {
-        "config.json": _json(config),
+        "config.json": _json(family.huggingface_config(hp) | _token_ids(vocabulary)),
         "generation_config.json": _json(_token_ids(vocabulary)),
         "tokenizer.json": tokenizer_json,
         "tokenizer_config.json": _json(_tokenizer_config(hp, vocabulary)),
     }
     names = family.huggingface_names(hp)
+    entries = [(names[name], shape) for name, shape in shapes.items()]
+    values = (
+        family.to_huggingface(hp, {name: checked_tensor(weights, name, shape)})[names[name]]
+        for name, shape in shapes.items()
+    )
     check_parent(directory)
     _check_directory(directory, force)
     with disk_errors(directory), _replacing_directory(directory) as scratch:
@@ -59,11 +63,6 @@ def export_huggingface(
             with replacing(scratch / name) as file:
                 file.write(text.encode())
         with replacing(scratch / "model.safetensors") as file:
-            entries = [(names[name], shape) for name, shape in shapes.items()]
-            values = (
-                family.to_huggingface(hp, {name: checked_tensor(weights, name, shape)})[names[name]]
-                for name, shape in shapes.items()
-            )
             _write_safetensors(file, entries, values)
 
 
