@@ -20,6 +20,7 @@ from ck.errors import GateError, InternalError
 
 Kind = Literal["not_a_number", "spike", "dead_gradient"]
 Decision = Literal["ok", "skip", "stop"]
+Policy = Literal["stop", "skip"]
 
 WINDOW = 50
 DEVIATIONS = 6.0
@@ -42,12 +43,7 @@ class Alerts:
     `state` and `restore` carry it over a checkpoint, so that a resumed run decides as the straight one does.
     """
 
-    def __init__(
-        self,
-        policy: Literal["stop", "skip"] = "stop",
-        window: int = WINDOW,
-        deviations: float = DEVIATIONS,
-    ) -> None:
+    def __init__(self, policy: Policy = "stop", window: int = WINDOW, deviations: float = DEVIATIONS) -> None:
         self.policy = policy
         self.window = window
         self.deviations = deviations

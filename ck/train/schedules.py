@@ -15,11 +15,12 @@ for wsd.
 """
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from ck.errors import UsageError
 
-SCHEDULES = ("constant", "linear", "cosine", "wsd")
+Schedule = Literal["constant", "linear", "cosine", "wsd"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
 class ScheduleConfig(Protocol):
