@@ -1,0 +1,104 @@
+// What llama.cpp makes of a model file, as numbers: token ids of a text, or a greedy continuation of ids.
+//
+//   probe MODEL tokenize              < text    one id a line; special tokens are added and recognised
+//   probe MODEL greedy N N_THREADS    < ids     N lines: id, its logit, the logit of the runner-up
+//
+// Keys and values are kept in f32. A program of its own, because llama.cpp's tools print text, which does not
+// say which ids it came from. Exit code 0, or 1 with a line on stderr.
+#include <llama.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void fail(const char* what) {
+    fprintf(stderr, "probe: %s\n", what);
+    exit(1);
+}
+
+static void only_errors(enum ggml_log_level level, const char* text, void* data) {
+    (void)data;
+    if (level >= GGML_LOG_LEVEL_WARN) fputs(text, stderr);
+}
+
+// All of stdin, with a zero byte behind it.
+static char* read_all(size_t* n_bytes) {
+    size_t size = 0, room = 1 << 16;
+    char* data = malloc(room);
+    while (data) {
+        size += fread(data + size, 1, room - 1 - size, stdin);
+        if (size < room - 1) break;
+        room *= 2;
+        data = realloc(data, room);
+    }
+    if (!data || ferror(stdin)) fail("stdin must be readable");
+    data[size] = 0;
+    *n_bytes = size;
+    return data;
+}
+
+static void tokenize(const struct llama_model* model) {
+    size_t n_bytes;
+    char* text = read_all(&n_bytes);
+    // A token stands for a byte at least, but for those that are added.
+    int32_t room = (int32_t)n_bytes + 8;
+    llama_token* ids = malloc((size_t)room * sizeof *ids);
+    if (!ids) fail("out of memory");
+    int32_t n = llama_tokenize(llama_model_get_vocab(model), text, (int32_t)n_bytes, ids, room, true, true);
+    if (n < 0) fail("the text must fit its buffer");
+    for (int32_t i = 0; i < n; i++) printf("%d\n", ids[i]);
+    free(ids);
+    free(text);
+}
+
+static void greedy(struct llama_model* model, int n_steps, int n_threads) {
+    size_t n_bytes;
+    char* text = read_all(&n_bytes);
+    llama_token* ids = malloc((n_bytes / 2 + 1) * sizeof *ids);
+    if (!ids) fail("out of memory");
+    int32_t n = 0;
+    for (char* word = strtok(text, " \n"); word; word = strtok(NULL, " \n")) ids[n++] = atoi(word);
+    if (n == 0) fail("the ids must be at least one");
+    struct llama_context_params params = llama_context_default_params();
+    params.n_ctx = params.n_batch = params.n_ubatch = (uint32_t)(n + n_steps);
+    params.n_threads = params.n_threads_batch = n_threads;
+    params.type_k = params.type_v = GGML_TYPE_F32;
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    struct llama_context* context = llama_init_from_model(model, params);
+    if (!context) fail("the context cannot be made");
+    int n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
+    struct llama_batch batch = llama_batch_get_one(ids, n);
+    for (int step = 0; step < n_steps; step++) {
+        if (llama_decode(context, batch)) fail("the step cannot be taken");
+        const float* logits = llama_get_logits_ith(context, -1);
+        llama_token best = 0;
+        for (int v = 1; v < n_vocab; v++) best = logits[v] > logits[best] ? v : best;
+        float second = -INFINITY;
+        for (int v = 0; v < n_vocab; v++) second = v != best && logits[v] > second ? logits[v] : second;
+        printf("%d %.9g %.9g\n", best, (double)logits[best], (double)second);
+        ids[0] = best;
+        batch = llama_batch_get_one(ids, 1);
+    }
+    llama_free(context);
+    free(ids);
+    free(text);
+}
+
+int main(int argc, char** argv) {
+    int tokenizes = argc == 3 && !strcmp(argv[2], "tokenize");
+    if (!tokenizes && !(argc == 5 && !strcmp(argv[2], "greedy"))) fail("MODEL tokenize, or MODEL greedy N N_THREADS");
+    llama_log_set(only_errors, NULL);
+    llama_backend_init();
+    struct llama_model_params params = llama_model_default_params();
+    params.vocab_only = tokenizes;
+    struct llama_model* model = llama_model_load_from_file(argv[1], params);
+    if (!model) fail("the model cannot be loaded");
+    if (tokenizes)
+        tokenize(model);
+    else
+        greedy(model, atoi(argv[3]), atoi(argv[4]));
+    llama_model_free(model);
+    llama_backend_free();
+    return 0;
+}
