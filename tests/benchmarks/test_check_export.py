@@ -124,6 +124,11 @@ def test_another_id_of_the_corpus_fails(main: Main, run: Path) -> None:
     assert (code, err.rpartition(", ")[2]) == (5, "they differ from 0 on\n")
 
 
+def test_where_lists_differ(check_export: ModuleType) -> None:
+    assert check_export.first_difference([1, 2], [1, 2]) is None
+    assert [check_export.first_difference([1, 2], other) for other in ([1], [1, 3], [1, 2, 3])] == [1, 1, 2]
+
+
 def test_the_runs_own_tokenizer_counts(main: Main, run: Path, tmp_path: Path) -> None:
     text = "Another text altogether, which merges other pairs of letters. " * 9
     other = train_tokenizer([Document(text, PROSE, 1)], "bpe", 270)
