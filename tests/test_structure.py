@@ -25,7 +25,8 @@ LAYERS: dict[str, set[str]] = {
     "passes": {"ir"},
     "backend": {"ir"},
     "runtime": {"backend", "passes", "frontend", "ir"},
-    "cli": {"", "runtime", "backend", "passes", "frontend", "ir"},
+    "train": {"runtime", "backend", "passes", "frontend", "ir"},
+    "cli": {"", "train", "runtime", "backend", "passes", "frontend", "ir"},
     # The package itself: `ck.compile`.
     "": {"runtime"},
 }
