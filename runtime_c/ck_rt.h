@@ -36,7 +36,8 @@ void ck_quantize_rows(void* y, const float* x, int64_t n, int64_t k, int tid, in
                       int64_t d, int tid, int nth);
 CK_STORAGE_TYPES(CK_DECLARE_EMBED)
 
-// rope: rotate the first dims columns of each head; mode 0 interleaved, 1 neox, + 2 back; y may be x. Split: rows.
+// rope: rotate the first dims columns of each head; mode 0 interleaved, 1 neox, + 2 turns back; y may be x.
+// Split: rows.
 void ck_rope(float* y, const float* x, const float* table, int64_t n, int64_t heads, int64_t head_dim,
              int64_t mode, int64_t dims, int tid, int nth);
 
@@ -51,16 +52,16 @@ void ck_rope(float* y, const float* x, const float* table, int64_t n, int64_t he
 CK_DECLARE_ATTENTION(f16)
 CK_DECLARE_ATTENTION(f32)
 
-// packed_attention: attention of n training rows over themselves, each within its document, which begins at row
-// starts[t]; lse [n][heads] = log sum e^scores. bwd: gradients from dy, y and lse. Split: strips of query rows, in
-// bwd documents' key/value heads.
+// packed_attention: attention of n training rows over themselves, each within its document, which begins at
+// row starts[t]; lse [n][heads] = log sum e^scores. bwd: gradients from dy, y and lse. Split: strips of query
+// rows, in bwd documents' key/value heads.
 void ck_packed_attention(float* y, float* lse, const float* q, const float* k, const float* v,
                          const int32_t* starts, int64_t n, int64_t heads, int64_t kv_heads, int64_t head_dim,
                          int64_t window, float scale, int tid, int nth);
 void ck_packed_attention_bwd(float* dq, float* dk, float* dv, const float* q, const float* k, const float* v,
-                             const float* y, const float* lse, const float* dy, const int32_t* starts, int64_t n,
-                             int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window, float scale,
-                             int tid, int nth);
+                             const float* y, const float* lse, const float* dy, const int32_t* starts,
+                             int64_t n, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window,
+                             float scale, int tid, int nth);
 
 // Training. All f32; `n` live rows; `add` 0 overwrites the output, 1 adds to it.
 // matmul: nt y[t][o] = sum_k x[t][k] * w[o][k], w [n_out][n_in]; nn y[t][j] = sum_k x[t][k] * w[k][j], w

@@ -1,0 +1,3 @@
+#define CK_PACKED_ATTENTION ck_packed_attention__avx2
+#define CK_PACKED_ATTENTION_BWD ck_packed_attention_bwd__avx2
+#include "packed_attention.inc"

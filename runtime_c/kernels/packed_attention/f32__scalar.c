@@ -1,0 +1,3 @@
+#define CK_PACKED_ATTENTION ck_packed_attention__scalar
+#define CK_PACKED_ATTENTION_BWD ck_packed_attention_bwd__scalar
+#include "packed_attention.inc"
