@@ -34,7 +34,7 @@ ASCII = "\t\n\r" + "".join(map(chr, range(0x20, 0x7F)))
 # A pair that occurs once is no rule of the language.
 _MIN_FREQUENCY = 2
 # Texts are given to the library in parts of about so many characters: it takes a hundred bytes for each.
-_PART_CHARS = 1 << 20
+_PART_CHARS = 1 << 16
 _PARTS_AT_ONCE = 8
 # A space or line end after a visible character starts a new word, so cutting before it changes no token.
 _CUT = re.compile(r"(?<=\S)[ \n]")
