@@ -91,13 +91,21 @@ static void problem_free(problem* p) {
         ck_buffer_free(p->memory[i]);
 }
 
-static void run(const path* k, const problem* p, const outputs* out, int nth) {
-    for (int tid = 0; tid < nth; tid++)
-        k->forward(out->of[Y], out->of[LSE], p->q, p->k, p->v, p->starts, p->n, p->heads, p->kv_heads,
-                   p->head_dim, p->window, p->scale, tid, nth);
-    for (int tid = 0; tid < nth; tid++)
-        k->backward(out->of[DQ], out->of[DK], out->of[DV], p->q, p->k, p->v, out->of[Y], out->of[LSE], p->dy,
-                    p->starts, p->n, p->heads, p->kv_heads, p->head_dim, p->window, p->scale, tid, nth);
+static void run_forward(const path* k, const problem* p, const outputs* out, int tid, int nth) {
+    k->forward(out->of[Y], out->of[LSE], p->q, p->k, p->v, p->starts, p->n, p->heads, p->kv_heads,
+               p->head_dim, p->window, p->scale, tid, nth);
+}
+
+// The backward of y and lse in `of`.
+static void run_backward(const path* k, const problem* p, const outputs* of, const outputs* out, int tid,
+                         int nth) {
+    k->backward(out->of[DQ], out->of[DK], out->of[DV], p->q, p->k, p->v, of->of[Y], of->of[LSE], p->dy,
+                p->starts, p->n, p->heads, p->kv_heads, p->head_dim, p->window, p->scale, tid, nth);
+}
+
+static void run(const path* k, const problem* p, const outputs* out) {
+    run_forward(k, p, out, 0, 1);
+    run_backward(k, p, out, out, 0, 1);
 }
 
 // The outputs in double, and a bound of what f32 may differ by, for each float.
@@ -212,6 +220,31 @@ static void check_same(const path* k, const problem* p, const outputs* a, const 
                  (int)p->heads, (int)p->kv_heads, (int)p->head_dim, (int)p->window, output_names[i], what);
 }
 
+// Each float is written by one of nth slices, and is what one slice of all writes.
+static void check_slices(const path* k, const problem* p, const outputs* all, int nth) {
+    outputs joined = outputs_of(p);
+    int64_t n_twice = 0;
+    for (int tid = 0; tid < nth; tid++) {
+        outputs slice = outputs_of(p);
+        run_forward(k, p, &slice, tid, nth);
+        run_backward(k, p, all, &slice, tid, nth);
+        for (int i = 0; i < N_OUTPUTS; i++)
+            for (int64_t at = 0; at < p->n * width_of(p, i); at++) {
+                uint32_t from, to;
+                memcpy(&from, slice.of[i] + at, 4);
+                memcpy(&to, joined.of[i] + at, 4);
+                n_twice += from != UINT32_MAX && to != UINT32_MAX;
+                if (from != UINT32_MAX)
+                    joined.of[i][at] = slice.of[i][at];
+            }
+        outputs_free(&slice);
+    }
+    CK_CHECK(n_twice == 0, "%s: n %d: %d slices write %d floats twice", k->name, (int)p->n, nth,
+             (int)n_twice);
+    check_same(k, p, all, &joined, 0, p->n, N_OUTPUTS, "in slices");
+    outputs_free(&joined);
+}
+
 // The rows past the live ones are as they were.
 static void check_untouched(const path* k, const problem* p, const outputs* out) {
     for (int i = 0; i < N_OUTPUTS; i++) {
@@ -246,7 +279,7 @@ static void check_documents(const path* k, const problem* p, const outputs* all)
         for (int half = 0; half < 2; half++) {
             const problem one = document_of(p, begin, half ? (end - begin + 1) / 2 : end - begin, starts);
             outputs out = outputs_of(&one);
-            run(k, &one, &out, 1);
+            run(k, &one, &out);
             check_same(k, &one, all, &out, begin, one.n, half ? DQ : N_OUTPUTS,
                        half ? "without later rows" : "in a document alone");
             outputs_free(&out);
@@ -270,7 +303,7 @@ static void check_nan(const path* k, problem* p, const outputs* all) {
         memset(arrays[i] + begin * width, 0xff, (size_t)((end - begin) * width) * 4);
     }
     outputs out = outputs_of(p), rest = out;
-    run(k, p, &out, 2);
+    run(k, p, &out);
     check_same(k, p, all, &out, 0, begin, N_OUTPUTS, "before a document of NaN");
     for (int i = 0; i < N_OUTPUTS; i++)
         rest.of[i] += end * width_of(p, i);
@@ -286,15 +319,11 @@ static void check_problem(problem* p) {
         out[i] = outputs_of(p);
         if (!(ck_cpu_detect() & k->isa))
             continue;
-        run(k, p, &out[i], 1);
+        run(k, p, &out[i]);
         check_untouched(k, p, &out[i]);
         check_documents(k, p, &out[i]);
-        for (int nth = 2; nth <= 5; nth++) {
-            outputs other = outputs_of(p);
-            run(k, p, &other, nth);
-            check_same(k, p, &out[i], &other, 0, p->n, N_OUTPUTS, "in slices");
-            outputs_free(&other);
-        }
+        for (int nth = 2; nth <= 5; nth++)
+            check_slices(k, p, &out[i], nth);
         if (k->isa == CK_ISA_avx512bw)
             check_same(k, p, &out[i], &out[i - 1], 0, p->n, N_OUTPUTS, "from avx2");
         else
