@@ -234,6 +234,22 @@ def test_refusals(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tokenizer_of_another_size_is_refused(to_gguf: Export, to_folder: Export, tmp_path: Path) -> None:
+    for export in (to_gguf, to_folder):
+        with pytest.raises(
+            MalformedError, match=r"^tokenizer: must have 400 tokens, one a row of .*, found 317$"
+        ):
+            export(small("llama", n_vocab=400))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vocabulary_that_ck_cannot_read_is_refused(vocabulary: dict[str, Any], tmp_path: Path) -> None:
+    hp, keys = small("llama"), {**vocabulary, "tokenizer.ggml.merges": ["no pair"]}
+    with pytest.raises(MalformedError, match="merge 0 must be of tokens, no is none"):
+        export_gguf(tmp_path / "x.gguf", hp, random_weights(hp), keys)
+    assert list(tmp_path.iterdir()) == []
+
+
 class Failing(Mapping[str, Any]):
     """Weights that end in a full disk."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,15 @@ def checked_tensor(weights: Weights, name: str, shape: tuple[int, ...]) -> NDArr
     if not np.isfinite(values).all():
         raise MalformedError(f"{name}: must hold finite numbers only, found others")
     return values
+
+
+def check_vocabulary(hp: HyperParameters, vocabulary: Mapping[str, Any]) -> None:
+    """Raise MalformedError unless there is a token for each row of the embedding."""
+    n_tokens = len(vocabulary["tokenizer.ggml.tokens"])
+    if n_tokens != hp.n_vocab:
+        raise MalformedError(
+            f"tokenizer: must have {hp.n_vocab} tokens, one a row of the embedding, found {n_tokens}"
+        )
 
 
 def check_parent(path: Path) -> None:

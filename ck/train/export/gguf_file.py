@@ -14,7 +14,15 @@ from ck.dtypes import BY_NAME
 from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_model
-from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.frontend.vocabulary import read_vocabulary
+from ck.train.export.checks import (
+    Weights,
+    check_parent,
+    check_vocabulary,
+    checked_shapes,
+    checked_tensor,
+    outward_of,
+)
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
 
@@ -41,10 +49,11 @@ def export_gguf(
 
     The file is read back by ck's own reader before it gets its name. Raises ConflictError when there is one
     and not `force`, UsageError for an unknown storage type or one that rows do not fit, UnsupportedError for
-    numbers that a header cannot state and values that the type cannot hold, MalformedError when weights and
-    `hp` do not fit together, ResourceError, MachineError.
+    numbers that a header cannot state and values that the type cannot hold, MalformedError when weights,
+    tokens and `hp` do not fit together, ResourceError, MachineError.
     """
     shapes = checked_shapes(hp, weights)
+    check_vocabulary(hp, vocabulary)
     _check_storage(storage, shapes)
     check_parent(path)
     if os.path.lexists(path) and not force:
@@ -143,8 +152,13 @@ def _value_types(key: str, value: Any) -> tuple[GGUFValueType, GGUFValueType | N
 
 
 def _check_header(path: Path, scratch: Path, hp: HyperParameters) -> None:
-    """Raise UnsupportedError when the file at `scratch`, to be `path`, does not read back as `hp`."""
-    stored = asdict(open_model(scratch).hp)
+    """Raise UnsupportedError when the file at `scratch`, to be `path`, does not read back as `hp`.
+
+    Raises MalformedError when its vocabulary is none.
+    """
+    model = open_model(scratch)
+    read_vocabulary(model.file.metadata, hp.n_vocab)
+    stored = asdict(model.hp)
     for name, value in asdict(hp).items():
         # A header's floats are f32.
         round_: Callable[[Any], Any] = np.float32 if isinstance(value, float) else lambda exact: exact

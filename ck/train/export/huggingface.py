@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from ck.errors import ConflictError
 from ck.frontend.hyperparameters import HyperParameters
 from ck.runtime.paths import sync_directory
-from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.train.export.checks import (
+    Weights,
+    check_parent,
+    check_vocabulary,
+    checked_shapes,
+    checked_tensor,
+    outward_of,
+)
 from ck.train.files import UNFINISHED, replacing
 from ck.train.rundir import disk_errors
 
@@ -39,11 +46,12 @@ def export_huggingface(
     tokenizer_json   the text of tokenizer.json
 
     Raises ConflictError when something is in the folder, unless it is an earlier export and `force` is given,
-    UnsupportedError for numbers that transformers' model cannot have, MalformedError when weights and `hp` do
-    not fit together, ResourceError, MachineError.
+    UnsupportedError for numbers that transformers' model cannot have, MalformedError when weights, tokens
+    and `hp` do not fit together, ResourceError, MachineError.
     """
     family = outward_of(hp)
     shapes = checked_shapes(hp, weights)
+    check_vocabulary(hp, vocabulary)
     texts = {
         "config.json": _json(family.huggingface_config(hp) | _token_ids(vocabulary)),
         "generation_config.json": _json(_token_ids(vocabulary)),
