@@ -31,7 +31,8 @@ from safetensors import SafetensorError, safe_open
 
 from ck.errors import CkError, InternalError, MalformedError, UsageError
 from ck.runtime.paths import sync_directory
-from ck.train.rundir import SCRATCH, disk_errors, remove
+from ck.train.files import UNFINISHED
+from ck.train.rundir import disk_errors, remove
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -81,7 +82,7 @@ class Checkpoints:
         target = self.path(checkpoint.step)
         with disk_errors(target):
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.directory))
+            scratch = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.directory))
             try:
                 _write(scratch, checkpoint, loss)
                 self._put(scratch, target)
@@ -161,7 +162,7 @@ class Checkpoints:
             for name in ("latest", "best"):
                 if self.linked(name) is not None and self.path(self.linked(name) or 0) == target:
                     self._link(name, self.path(others[-1]) if others else None)
-            aside = self.directory / f"{SCRATCH}gone-{target.name}-{os.getpid()}"
+            aside = self.directory / f"{UNFINISHED}gone-{target.name}-{os.getpid()}"
             os.rename(target, aside)
             os.rename(scratch, target)
             os.rename(aside, scratch)
@@ -171,7 +172,7 @@ class Checkpoints:
         if target is None:
             (self.directory / name).unlink(missing_ok=True)
             return
-        scratch = self.directory / f"{SCRATCH}{name}-{os.getpid()}"
+        scratch = self.directory / f"{UNFINISHED}{name}-{os.getpid()}"
         scratch.unlink(missing_ok=True)
         scratch.symlink_to(target.name)
         os.replace(scratch, self.directory / name)
@@ -194,7 +195,7 @@ class Checkpoints:
 
     def _drop(self, step: int) -> None:
         # Half a checkpoint never has a checkpoint's name.
-        scratch = self.directory / f"{SCRATCH}gone-{step}-{os.getpid()}"
+        scratch = self.directory / f"{UNFINISHED}gone-{step}-{os.getpid()}"
         os.rename(self.path(step), scratch)
         shutil.rmtree(scratch)
 

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
-from ck.runtime.paths import cache_root, private_dir, sync_directory
+from ck.runtime.paths import cache_root, private_dir
+from ck.train.files import UNFINISHED, replacing
 
-# What is being written is called so; a name of this kind is never read.
-SCRATCH = ".new-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # How long a lock may be held before its holder has written its process id.
@@ -136,7 +134,7 @@ def _holder(handle: int) -> str:
 
 def clear_scratch(directory: Path) -> None:
     """Remove what a killed writer left in `directory` and its folders. For the holder of the lock alone."""
-    for pattern in (f"{SCRATCH}*", f"*/{SCRATCH}*"):
+    for pattern in (f"{UNFINISHED}*", f"*/{UNFINISHED}*"):
         for path in directory.glob(pattern):
             remove(path)
 
@@ -155,19 +153,8 @@ def write_atomically(path: Path, data: bytes) -> Path:
     Raises ResourceError when the disk is full and MachineError when the folder cannot be written to; the
     earlier file is untouched then and nothing is left beside it.
     """
-    with disk_errors(path):
-        handle, name = tempfile.mkstemp(prefix=SCRATCH, dir=path.parent)
-        scratch = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(scratch, path)
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+    with disk_errors(path), replacing(path) as out:
+        out.write(data)
     return path
 
 

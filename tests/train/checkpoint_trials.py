@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ck.train.checkpoints import Checkpoint, Checkpoints
-from ck.train.rundir import SCRATCH, clear_scratch
+from ck.train.files import UNFINISHED
+from ck.train.rundir import clear_scratch
 
 TRIALS = 100
 
@@ -55,14 +56,13 @@ def check_after(saved: Checkpoints) -> tuple[int, bool]:
     newest = saved.load_newest(skipped.append)
     assert not skipped, skipped
     assert_good(newest)
-    for name in ("latest", "best"):
-        linked = saved.linked(name)
-        assert linked is not None
-        assert_good(saved.load(linked))
+    assert {saved.linked("latest"), saved.linked("best")} <= {*saved.steps()}
+    for step in saved.steps():
+        assert_good(saved.load(step))
     run = saved.directory.parent
-    half = any(path.name.startswith(SCRATCH) for path in saved.directory.iterdir())
+    half = any(path.name.startswith(UNFINISHED) for path in saved.directory.iterdir())
     clear_scratch(run)
-    assert not [path for path in saved.directory.iterdir() if path.name.startswith(SCRATCH)]
+    assert not [path for path in saved.directory.iterdir() if path.name.startswith(UNFINISHED)]
     return newest.step, half
 
 

@@ -25,7 +25,7 @@ def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
 def run(code: str, *arguments: object) -> str:
     """What a child that must end well prints."""
     child = start(code, *arguments)
-    out, error = child.communicate(timeout=60)
+    out, error = child.communicate(timeout=200)
     assert child.returncode == 0, error
     return out
 

@@ -51,9 +51,23 @@ def test_defaults() -> None:
 
 
 def test_the_later_source_wins(tmp_path: Path) -> None:
-    toml = write(tmp_path / "c.toml", "[model]\nlayers = 1\n[optim]\nlr = 1\nbeta1 = 0.8\n[run]\nbatch = 2\n")
+    toml = write(
+        tmp_path / "c.toml",
+        """
+[model]
+layers = 1
+[data]
+paths = ["a b.txt"]
+[optim]
+lr = 1
+beta1 = 0.8
+[run]
+batch = 2
+""",
+    )
+    # An option of the command line that may be repeated is () where it is not given, any other one None.
     flags = FLAT | {"lr": 0.5, "batch": 3, "seed": None, "data": ()}
-    config = load_config(toml, flags | {"data": "a b.txt"}, ["run.batch = 4", "run.dtype=bf16"])
+    config = load_config(toml, flags, ["run.batch = 4", "run.dtype=bf16"])
     assert (config.model.layers, config.optim.lr, config.optim.beta1) == (1, 0.5, 0.8)
     assert (config.run.batch, config.run.seed, config.run.dtype) == (4, 42, "bf16")
     assert config.data.paths == ("a b.txt",)

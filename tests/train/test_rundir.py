@@ -145,6 +145,8 @@ with RunDirectory(Path(sys.argv[1])).lock():
 
 
 def test_one_trainer_at_a_time(run: RunDirectory) -> None:
+    # A process id that a killed trainer left, longer than the next one.
+    run.write_bytes("run.lock", b"123456789012\n")
     child = children.start(HOLD, run.path)
     assert child.stdout
     try:
