@@ -24,8 +24,13 @@ def outward_of(hp: HyperParameters) -> Outward:
     return found
 
 
-def checked_shapes(hp: HyperParameters, weights: Weights) -> dict[str, tuple[int, ...]]:
-    """The tensors of the model and their shapes. Raises MalformedError unless `weights` has just those."""
+def checked_shapes(
+    hp: HyperParameters, weights: Weights, vocabulary: Mapping[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """The tensors of the model and their shapes.
+
+    Raises MalformedError unless `weights` has just those and `vocabulary` a token for each row of embedding.
+    """
     architecture = find_architecture(hp.arch)
     if architecture is None:
         raise UnsupportedError(f"{hp.arch}: ck has no such family")
@@ -34,6 +39,11 @@ def checked_shapes(hp: HyperParameters, weights: Weights) -> dict[str, tuple[int
         odd = min(weights.keys() ^ shapes.keys())
         state = "must be no tensor" if odd in weights else "must be a tensor"
         raise MalformedError(f"{odd}: {state} of the model, found {len(weights)} of {len(shapes)}")
+    n_tokens = len(vocabulary["tokenizer.ggml.tokens"])
+    if n_tokens != hp.n_vocab:
+        raise MalformedError(
+            f"tokenizer: must have {hp.n_vocab} tokens, one a row of the embedding, found {n_tokens}"
+        )
     return shapes
 
 
@@ -45,15 +55,6 @@ def checked_tensor(weights: Weights, name: str, shape: tuple[int, ...]) -> NDArr
     if not np.isfinite(values).all():
         raise MalformedError(f"{name}: must hold finite numbers only, found others")
     return values
-
-
-def check_vocabulary(hp: HyperParameters, vocabulary: Mapping[str, Any]) -> None:
-    """Raise MalformedError unless there is a token for each row of the embedding."""
-    n_tokens = len(vocabulary["tokenizer.ggml.tokens"])
-    if n_tokens != hp.n_vocab:
-        raise MalformedError(
-            f"tokenizer: must have {hp.n_vocab} tokens, one a row of the embedding, found {n_tokens}"
-        )
 
 
 def check_parent(path: Path) -> None:

@@ -15,14 +15,7 @@ from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageErro
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_model
 from ck.frontend.vocabulary import read_vocabulary
-from ck.train.export.checks import (
-    Weights,
-    check_parent,
-    check_vocabulary,
-    checked_shapes,
-    checked_tensor,
-    outward_of,
-)
+from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
 
@@ -52,8 +45,7 @@ def export_gguf(
     numbers that a header cannot state and values that the type cannot hold, MalformedError when weights,
     tokens and `hp` do not fit together, ResourceError, MachineError.
     """
-    shapes = checked_shapes(hp, weights)
-    check_vocabulary(hp, vocabulary)
+    shapes = checked_shapes(hp, weights, vocabulary)
     _check_storage(storage, shapes)
     check_parent(path)
     if os.path.lexists(path) and not force:

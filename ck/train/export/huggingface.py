@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 from ck.errors import ConflictError
 from ck.frontend.hyperparameters import HyperParameters
 from ck.runtime.paths import sync_directory
-from ck.train.export.checks import (
-    Weights,
-    check_parent,
-    check_vocabulary,
-    checked_shapes,
-    checked_tensor,
-    outward_of,
-)
+from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
 from ck.train.files import UNFINISHED, replacing
 from ck.train.rundir import disk_errors
 
@@ -50,8 +43,7 @@ def export_huggingface(
     and `hp` do not fit together, ResourceError, MachineError.
     """
     family = outward_of(hp)
-    shapes = checked_shapes(hp, weights)
-    check_vocabulary(hp, vocabulary)
+    shapes = checked_shapes(hp, weights, vocabulary)
     texts = {
         "config.json": _json(family.huggingface_config(hp) | _token_ids(vocabulary)),
         "generation_config.json": _json(_token_ids(vocabulary)),
