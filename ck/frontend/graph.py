@@ -3,6 +3,11 @@
 @prefill(tokens [T], n, pos) -> hidden [T, D]      T the chunk's capacity, n live tokens from position pos on
 @decode(tokens [1], n, pos) -> logits [1, V]
 @head(hidden [R, D], n) -> logits [R, V]           the rows of a prefill whose logits are wanted
+
+Training's module comes from the same builder (`build_training_graph`):
+
+@train_step(tokens [N], targets [N], positions [N, 1], starts [N], n) -> nll [N, 1]    then differentiated
+@eval(tokens [N], targets [N], positions [N, 1], starts [N], n) -> nll [N, 1]
 """
 
 from collections.abc import Callable, Mapping
@@ -13,16 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.builder import Builder
 from xdsl.dialects import func
-from xdsl.dialects.builtin import FunctionType, IndexType, ModuleOp, TensorType, UnitAttr, i32
-from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    FunctionType,
+    IndexType,
+    ModuleOp,
+    SymbolRefAttr,
+    TensorType,
+    UnitAttr,
+    i32,
+)
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import InsertPoint
 
 from ck.frontend.hyperparameters import HyperParameters
 from ck.ir.op import CkOp
+from ck.ir.ops.attention import AttentionOp
 from ck.ir.ops.cache import CacheOp
+from ck.ir.ops.cross_entropy import CrossEntropyOp
+from ck.ir.ops.kv_append import KvAppendOp
+from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.packed_attention import PackedAttentionOp
 from ck.ir.ops.rope_table import RopeTableOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, WeightType, tensor
+from ck.ir.types import KvType, WeightType, tensor, trained
 
 Op = TypeVar("Op", bound=CkOp)
 KV_BLOCK = 64
@@ -82,6 +101,23 @@ class Graph:
         name = f"blk.{layer}.kv"
         return self._once(name, lambda: self.builder.insert(CacheOp.of(name, of)).value)
 
+    def attend(self, q: SSAValue, k: SSAValue, v: SSAValue, layer: int) -> SSAValue:
+        """Causal attention of `layer`: over its cache, or among the rows of a training batch."""
+        heads, scale, window = self.hp.n_heads, self.hp.attention_scale, self.hp.layer_window(layer)
+        n, starts = self.args["n"], self.args.get("starts")
+        if starts is not None:
+            properties = {"heads": heads, "kv_heads": self.hp.n_kv_heads, "scale": scale, "window": window}
+            among = self.op(PackedAttentionOp, q, k, v, starts, hint="attn", **properties)
+            among.lse.name_hint = "lse"
+            return among.y
+        pos = self.args["pos"]
+        cache = self.op(KvAppendOp, self.cache(layer), k, v, n, pos, hint="kv").y
+        return self.op(AttentionOp, q, cache, n, pos, heads=heads, scale=scale, window=window, hint="attn").y
+
+    def head(self) -> SSAValue:
+        """The head's weight [V, D]: the embedding where the model ties them."""
+        return self.weight("token_embd.weight" if self.hp.tied else "output.weight")
+
     def rope_table(self, layer: int) -> SSAValue:
         """Cosines and sines for `layer`, shared by all layers of its kind."""
         base, factor = self.hp.layer_rope(layer)
@@ -93,7 +129,8 @@ class Graph:
 
         def make() -> SSAValue:
             freq = self.weight(name)
-            op = self.op(RopeTableOp, freq, self.args["pos"], rows=self.rows, hint=name.replace(".", "_"))
+            at = self.args["positions"] if "positions" in self.args else self.args["pos"]
+            op = self.op(RopeTableOp, freq, at, rows=self.rows, hint=name.replace(".", "_"))
             return op.table
 
         return self._once(f"table of {name}", make)
@@ -107,6 +144,53 @@ class BuiltGraph:
     constants: dict[str, NDArray[Any]]
 
 
+@dataclass
+class _Builder:
+    """Makes the functions of one module."""
+
+    plan: Plan
+    hp: HyperParameters
+    architecture: Any
+    storage: dict[str, Attribute]
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
+
+    def function(
+        self, name: str, rows: int, inputs: Mapping[str, Attribute], result: Callable[[Graph], SSAValue]
+    ) -> func.FuncOp:
+        """The entry `name`, which returns the value that `result` builds."""
+        block = Block(arg_types=list(inputs.values()))
+        for arg, hint in zip(block.args, inputs, strict=True):
+            arg.name_hint = hint
+        args = dict(zip(inputs, block.args, strict=True))
+        g = Graph(
+            self.plan, self.hp, self.storage, rows, Builder(InsertPoint.at_end(block)), args, self.constants
+        )
+        if "tokens" in args:
+            # First of all, so that no layer differs from the others by making a table.
+            for layer in range(self.hp.n_layers):
+                g.rope_table(layer)
+        value = result(g)
+        g.builder.insert(func.ReturnOp(value))
+        of = FunctionType.from_lists(list(inputs.values()), [value.type])
+        op = func.FuncOp(name, of, Region(block))
+        op.attributes["ck.entry"] = UnitAttr()
+        return op
+
+    def hidden(self, g: Graph) -> SSAValue:
+        hidden = self.architecture.hidden_states(g)
+        hidden.name_hint = "hidden"
+        return hidden
+
+    def logits(self, g: Graph) -> SSAValue:
+        hidden = g.args["hidden"] if "hidden" in g.args else self.hidden(g)
+        return g.op(LinearOp, hidden, g.head(), hint="logits").y
+
+    def nll(self, g: Graph) -> SSAValue:
+        loss = g.op(CrossEntropyOp, self.hidden(g), g.head(), g.args["targets"], hint="nll")
+        loss.logits.name_hint = "logits"
+        return loss.nll
+
+
 def build_graph(
     hp: HyperParameters,
     architecture: Any,
@@ -114,39 +198,32 @@ def build_graph(
     plan: Plan,
 ) -> BuiltGraph:
     """The module of a model: `storage` gives each tensor its type, `architecture` is the family's module."""
-    constants: dict[str, NDArray[Any]] = {}
-    storage = dict(storage)
-
-    def function(name: str, rows: int, inputs: Mapping[str, Attribute], result: str) -> func.FuncOp:
-        block = Block(arg_types=list(inputs.values()))
-        for arg, hint in zip(block.args, inputs, strict=True):
-            arg.name_hint = hint
-        args = dict(zip(inputs, block.args, strict=True))
-        g = Graph(plan, hp, storage, rows, Builder(InsertPoint.at_end(block)), args, constants)
-        if "pos" in args:
-            # First of all, so that no layer differs from the others by making a table.
-            for layer in range(hp.n_layers):
-                g.rope_table(layer)
-        hidden = args["hidden"] if "hidden" in args else architecture.hidden_states(g)
-        value = hidden if result == "hidden" else architecture.logits(g, hidden)
-        value.name_hint = result
-        g.builder.insert(func.ReturnOp(value))
-        of = FunctionType.from_lists(list(inputs.values()), [value.type])
-        op = func.FuncOp(name, of, Region(block))
-        op.attributes["ck.entry"] = UnitAttr()
-        return op
-
+    b = _Builder(plan, hp, architecture, dict(storage))
     head = {"hidden": tensor(HEAD_ROWS, hp.d_model), "n": IndexType()}
-    return BuiltGraph(
-        ModuleOp(
-            [
-                function("prefill", plan.chunk, _step(plan.chunk), "hidden"),
-                function("decode", 1, _step(1), "logits"),
-                function("head", HEAD_ROWS, head, "logits"),
-            ]
-        ),
-        constants,
-    )
+    functions = [
+        b.function("prefill", plan.chunk, _step(plan.chunk), b.hidden),
+        b.function("decode", 1, _step(1), b.logits),
+        b.function("head", HEAD_ROWS, head, b.logits),
+    ]
+    return BuiltGraph(ModuleOp(list[Operation](functions)), b.constants)
+
+
+def build_training_graph(
+    hp: HyperParameters, architecture: Any, shapes: Mapping[str, tuple[int, ...]], rows: int
+) -> BuiltGraph:
+    """The module that trains every tensor of `shapes` on up to `rows` rows at a time."""
+    storage = {name: trained(*shape) for name, shape in shapes.items()}
+    b = _Builder(Plan(rows, rows, "f32"), hp, architecture, storage)
+    inputs = {
+        "tokens": TensorType(i32, [rows]),
+        "targets": TensorType(i32, [rows]),
+        "positions": tensor(rows, 1),
+        "starts": TensorType(i32, [rows]),
+        "n": IndexType(),
+    }
+    step, evaluation = (b.function(name, rows, inputs, b.nll) for name in ("train_step", "eval"))
+    step.attributes["ck.trainable"] = ArrayAttr([SymbolRefAttr(name) for name in shapes])
+    return BuiltGraph(ModuleOp(list[Operation]([step, evaluation])), b.constants)
 
 
 def _step(rows: int) -> Mapping[str, Attribute]:

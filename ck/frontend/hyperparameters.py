@@ -7,6 +7,8 @@ architectures/. Sources: the GGUF specification (section "LLM") for the keys.
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from ck.frontend.gguf import Metadata
 from ck.frontend.gguf.cursor import shown
 
@@ -65,6 +67,55 @@ class HyperParameters:
     def layer_rope(self, layer: int) -> tuple[float, float]:
         """Base and position divisor of the rotary embedding in `layer`."""
         return (self.rope_base_local, 1.0) if self.is_local(layer) else (self.rope_base, self.rope_factor)
+
+
+@dataclass(frozen=True)
+class TemplateSizes:
+    """What a template is asked for; None is the family's own default.
+
+    layers, embed_dim, hidden_dim, num_heads, num_kv_heads, head_dim, vocab_size   L, D, F, H, key/value
+    heads, K, V context_len   positions; rope_base, rms_eps, tied, sliding_window, window_pattern   as in
+    `HyperParameters`
+    """
+
+    layers: int
+    embed_dim: int
+    hidden_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_len: int
+    rope_base: float | None = None
+    rms_eps: float | None = None
+    tied: bool | None = None
+    sliding_window: int | None = None
+    window_pattern: int | None = None
+
+    def common(self, arch: str, rope_base: float, rms_eps: float, tied: bool) -> HyperParameters:
+        """The numbers of a model whose layers are all global, with a family's defaults."""
+        base = self.rope_base or rope_base
+        return HyperParameters(
+            arch=arch,
+            n_layers=self.layers,
+            d_model=self.embed_dim,
+            n_heads=self.num_heads,
+            n_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            d_ffn=self.hidden_dim,
+            n_vocab=self.vocab_size,
+            context_length=self.context_len,
+            # As a GGUF header would hold it.
+            rms_eps=float(np.float32(self.rms_eps or rms_eps)),
+            rope_base=base,
+            rope_dims=self.head_dim,
+            rope_factor=1.0,
+            rope_base_local=base,
+            sliding_window=0,
+            window_pattern=1,
+            attention_scale=1 / math.sqrt(self.head_dim),
+            tied=tied if self.tied is None else self.tied,
+        )
 
 
 class HeaderReader:

@@ -12,7 +12,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 
-from ck.ir.op import Array, CkOp
+from ck.ir.op import AcrossRows, Array, CkOp, Updates, is_state
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.weight import WeightOp
@@ -64,7 +64,16 @@ def _run(
         results = _results(op, operands, values, environment, live, capacity)
         for result, value in zip(op.results, results, strict=True):
             values[result] = _masked(result, value, live, capacity)
+        if isinstance(op, Updates):
+            _write_states(op, values)
     return ()
+
+
+def _write_states(op: Updates, values: Mapping[SSAValue, Any]) -> None:
+    """Put new values where the states they update lie."""
+    for result, operand in op.updated:
+        if is_state(operand):
+            values[operand][...] = values[result]
 
 
 def _results(
@@ -84,8 +93,25 @@ def _results(
         inner: dict[SSAValue, Any] = dict(zip(op.block.args, operands, strict=True))
         return _run(op.block, inner, environment, live, capacity)
     assert isinstance(op, CkOp), f"{op.name} is not a ck op"
+    if isinstance(op, AcrossRows) and live is not None:
+        given = [_live(v, value, live, capacity) for v, value in zip(op.operands, operands, strict=True)]
+        return tuple(_padded(r, v) for r, v in zip(op.results, op.reference(*given), strict=True))
     with np.errstate(invalid="ignore"):
         return op.reference(*operands)
+
+
+def _live(of: SSAValue, value: Any, live: int, capacity: int) -> Any:
+    """The live rows of a value that has rows of tokens."""
+    if not is_tensor(of.type) or value.shape[0] % capacity:
+        return value
+    has_rows = value.ndim == 2 or value.dtype == np.int32
+    return value[: live * (len(value) // capacity)] if has_rows else value
+
+
+def _padded(of: SSAValue, value: Any) -> Any:
+    """`value` with NaN in the rows that its type has beyond the live ones."""
+    missing = shape(of.type)[0] - len(value) if is_tensor(of.type) and value.ndim == 2 else 0
+    return np.pad(value, ((0, missing), (0, 0)), constant_values=np.nan) if missing else value
 
 
 def _masked(result: SSAValue, value: Any, live: int | None, capacity: int) -> Any:

@@ -8,13 +8,15 @@ alike), `reference` (slow, obvious numpy), `vjp` (its gradient), `cost`, and its
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, f32, i64
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from xdsl.irdl import IRDLOperation, prop_def
+from xdsl.traits import EffectInstance, MemoryEffect, MemoryEffectKind
 from xdsl.utils.exceptions import VerifyException
 
 from ck.errors import InternalError
@@ -61,6 +63,8 @@ def str_value(value: Attribute) -> str:
 
 class CkOp(IRDLOperation, ABC):
     """Base of all `ck` ops: result types come from `infer`, and the verifier recomputes them."""
+
+    IS_STATE: ClassVar[bool] = False
 
     @staticmethod
     @abstractmethod
@@ -120,7 +124,9 @@ def type_bytes(of: Attribute) -> int:
 
     if isinstance(of, WeightType):
         n_out, n_in = of.get_shape()
-        return of.row.matrix_packed_bytes(n_out, n_in) if of.layout.data else n_out * of.row.row_bytes(n_in)
+        if of.layout.data == "r16":
+            return of.row.matrix_packed_bytes(n_out, n_in)
+        return n_out * of.row.row_bytes(n_in)
     if isinstance(of, ActivationType):
         return of.get_shape()[0] * of.row_bytes
     if isinstance(of, KvType):
@@ -141,16 +147,26 @@ class RowWise(ABC):
         """Row values of the results from row values of the operands; `b` is a ck.ir.rows.RowBuilder."""
 
 
+class Live(Enum):
+    """What a kernel call may take beside values."""
+
+    N = "the live count"
+
+
 @dataclass(frozen=True)
 class KernelCall:
     """A runtime kernel: its symbol, the immediates in the order of its C prototype, and how threads share it.
 
     `split` is "rows" (a thread's rows of every operand are its own) or "cols" (a thread may read any row).
+    `outs` and `ins` are the op's values in the order of the prototype; where they are not given, the kernel
+    takes the op's results, then its operands, then the live count unless an operand is an index.
     """
 
     symbol: str
     immediates: Mapping[str, int | float] = field(default_factory=dict[str, int | float])
     split: str = "cols"
+    outs: Sequence[SSAValue] | None = None
+    ins: Sequence[SSAValue | Live] = ()
 
 
 class KernelOp(ABC):
@@ -169,11 +185,30 @@ class KernelOp(ABC):
 
     @abstractmethod
     def kernels(self) -> Sequence[KernelCall]:
-        """The calls that compute this op: one, or one for each result when there are several."""
+        """The calls that compute this op, in order.
+
+        Calls that name no values are one, or one for each result when there are several.
+        """
 
 
-class Product:
-    """Multiplies the rows of operand 0 with the weights after it: quantised weights take quantised rows."""
+class Product(Operation):
+    """Multiplies the rows of operand 0 with the weights after it: quantised weights take quantised rows.
+
+    The attribute `compute`, written by ck-assign-precision, is the type its factors are rounded to.
+    """
+
+    @property
+    def compute(self) -> str:
+        """f32, or bf16: both factors rounded to it, the sums in f32 as ever."""
+        found = self.attributes.get("compute")
+        return found.data if isinstance(found, StringAttr) else "f32"
+
+
+def to_bf16(x: Array) -> Array:
+    """`x` with every value rounded to the nearest bf16, ties to even: f32, or x's own type when wider."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), x, rounded.view(np.float32)).astype(x.dtype)
 
 
 class InPlace:
@@ -182,9 +217,73 @@ class InPlace:
     IN_PLACE_OPERAND: ClassVar[int] = 0
 
 
+class AcrossRows:
+    """Looks at all live rows at once: the interpreter hands its `reference` the live rows alone."""
+
+
+def is_state(value: SSAValue) -> bool:
+    """Whether `value` outlives the call: a `ck.weight`, or the new value that an op gave one."""
+    if not isinstance(value, OpResult):
+        return False
+    if isinstance(value.op, Updates):
+        return any(new is value and is_state(old) for new, old in value.op.updated)
+    return isinstance(value.op, CkOp) and value.op.IS_STATE
+
+
+class Updates(Operation):
+    """Some results are operands' new values, written over the old ones."""
+
+    @property
+    def updated(self) -> Sequence[tuple[SSAValue, SSAValue]]:
+        """Each such result with the operand it overwrites."""
+        raise InternalError(f"{self.name} does not say what it overwrites")
+
+
+class Accumulates(Updates):
+    """Adds its result `ACCUMULATED` to its last operand, in place, where that optional operand is given."""
+
+    ACCUMULATED: ClassVar[int] = 0
+
+    @property
+    def accumulator(self) -> SSAValue | None:
+        """The value it adds to; None when the result is fresh."""
+        raise InternalError(f"{self.name} does not say what it adds to")
+
+    @property
+    def updated(self) -> Sequence[tuple[SSAValue, SSAValue]]:
+        into = self.accumulator
+        return () if into is None else ((self.results[self.ACCUMULATED], into),)
+
+    def with_accumulator(self, value: SSAValue) -> Self:
+        """The same op, adding to `value`."""
+        made = self.create(
+            operands=[*self.operands, value],
+            result_types=self.result_types,
+            properties=self.properties,
+            attributes=self.attributes,
+        )
+        for old, new in zip(self.results, made.results, strict=True):
+            new.name_hint = old.name_hint
+        return made
+
+
+class WritesStates(MemoryEffect):
+    """A trait of an `Updates`: it writes to the states among the operands that it updates, nothing else."""
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> frozenset[EffectInstance]:
+        assert isinstance(op, Updates)
+        return frozenset(
+            EffectInstance(MemoryEffectKind.WRITE, operand) for _, operand in op.updated if is_state(operand)
+        )
+
+
 class Differentiable(ABC):
     """Has a reverse-mode rule."""
 
     @abstractmethod
-    def vjp(self, b: Any, *cotangents: SSAValue) -> Sequence[SSAValue | None]:
-        """Cotangents of the operands (None where no gradient flows) from those of the results."""
+    def vjp(self, b: Any, *cotangents: Any) -> Sequence[SSAValue | None]:
+        """Cotangents of the operands (None where no gradient flows) from those of the results.
+
+        The cotangent of a result that nothing depends on is None; one result at least has one.
+        """

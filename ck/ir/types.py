@@ -2,6 +2,7 @@
 
 !ck.q<3072x1024xq4_k>          a weight [out, in] as its file stores it
 !ck.q<3072x1024xq4_k, r16>     the same weight packed for the target
+!ck.q<3072x1024xf32, rows>     a weight that is trained: row-major, where products and optimizer find it
 !ck.q16<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
 !ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
 """
@@ -73,8 +74,10 @@ class WeightType(ParametrizedAttribute, TypeAttribute):
         columns, row = self.get_shape()[1], self.row
         if columns % row.block:
             raise VerifyException(f"!ck.q: rows of {row.name} are multiples of {row.block}, got {columns}")
-        if self.layout.data not in ("", "r16"):
-            raise VerifyException(f"!ck.q: layout is r16 or absent, got {self.layout.data}")
+        if self.layout.data not in ("", "r16", "rows"):
+            raise VerifyException(f"!ck.q: layout is r16, rows or absent, got {self.layout.data}")
+        if self.layout.data == "rows" and row.name != "f32":
+            raise VerifyException(f"!ck.q: layout rows holds f32, got {row.name}")
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -181,6 +184,11 @@ def is_tensor(of: Attribute) -> TypeGuard[TensorType[Attribute]]:
 def is_buffer(of: Attribute) -> TypeGuard[MemRefType[Attribute]]:
     """Whether `of` is a memref type, of any element."""
     return isinstance(of, MemRefType)
+
+
+def trained(*sizes: int) -> Attribute:
+    """The type of a trained tensor, its gradient and its moments: a vector, or a row-major f32 matrix."""
+    return tensor(*sizes) if len(sizes) == 1 else WeightType.of(sizes, "f32", "rows")
 
 
 def tensor(*sizes: int) -> TensorType[Attribute]:

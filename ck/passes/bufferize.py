@@ -20,6 +20,9 @@ After:
       func.return
     }
 
+What an op updates is written where it lies: a cache, and the states of training (weights, gradients,
+moments).
+
 Raises for a function without a live count `n`, and for one that returns an argument or a view.
 """
 
@@ -28,20 +31,20 @@ from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import FunctionType, IndexType, MemRefType, ModuleOp, i8
+from xdsl.dialects.builtin import FunctionType, IndexType, MemRefType, ModuleOp, f32, i8
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.lower_rows import lower_fused, meaning_of, name_of
-from ck.ir.op import CkOp, InPlace, KernelOp
+from ck.ir.op import CkOp, InPlace, KernelCall, KernelOp, Live, Updates, is_state
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.fused import FusedOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.rt import ops as rt
-from ck.ir.types import ActivationType, KvType, is_tensor, shape
+from ck.ir.types import ActivationType, KvType, WeightType, is_tensor, shape
 
 
 def buffer_type(of: Attribute) -> Attribute:
@@ -51,6 +54,11 @@ def buffer_type(of: Attribute) -> Attribute:
     if isinstance(of, ActivationType):
         return MemRefType(i8, [of.get_shape()[0], of.row_bytes])
     return of
+
+
+def computed_type(of: Attribute) -> Attribute:
+    """The buffer of a value that an op makes: a gradient is no state yet, but rows of f32."""
+    return MemRefType(f32, of.get_shape()) if isinstance(of, WeightType) else buffer_type(of)
 
 
 @dataclass
@@ -85,7 +93,8 @@ class _Function:
         assert isinstance(last, func.ReturnOp)
         self.returned = list(last.operands)
         inputs = [arg.type for arg in self.old.args]
-        self.types = [buffer_type(of) for of in (*inputs, *(value.type for value in self.returned))]
+        results = [computed_type(value.type) for value in self.returned]
+        self.types = [*(buffer_type(of) for of in inputs), *results]
         self.block = Block(arg_types=self.types)
         self.buffers: dict[SSAValue, SSAValue] = {}
         for value, arg in zip((*self.old.args, *self.returned), self.block.args, strict=True):
@@ -142,8 +151,11 @@ class _Function:
 
     def _calls(self, op: Operation) -> None:
         assert isinstance(op, KernelOp)
-        assert self.live is not None
         calls = op.kernels()
+        if calls[0].outs is not None:
+            self._named_calls(op, calls)
+            return
+        assert self.live is not None
         ins = [self.buffers[value] for value in op.operands]
         if not any(isinstance(value.type, IndexType) for value in op.operands):
             ins.append(self.live)
@@ -160,6 +172,31 @@ class _Function:
             made = outs if one else [outs[place]]
             self.emit(rt.CallOp.of(call.symbol, made, chosen, dict(call.immediates), call.split))
 
+    def _named_calls(self, op: Operation, calls: Sequence[KernelCall]) -> None:
+        """Calls that say which of the op's values they take."""
+        updated = dict(op.updated) if isinstance(op, Updates) else {}
+        for result in op.results:
+            if result in updated:
+                self.buffers[result] = self._updated(op, updated[result])
+            else:
+                self._result(result, op)
+        for call in calls:
+            outs = [self.buffers[value] for value in call.outs or ()]
+            ins = [self._operand(value) for value in call.ins]
+            self.emit(rt.CallOp.of(call.symbol, outs, ins, dict(call.immediates), call.split))
+
+    def _operand(self, value: SSAValue | Live) -> SSAValue:
+        if isinstance(value, SSAValue):
+            return self.buffers[value]
+        assert self.live is not None
+        return self.live
+
+    def _updated(self, op: Operation, operand: SSAValue) -> SSAValue:
+        """Where an operand that `op` updates lies: a state, or a value that nothing reads later."""
+        if not is_state(operand) and (operand in self.outputs or self._last_use(operand) is not op):
+            raise VerifyException(f"{op.name}: overwrites %{operand.name_hint}, which is read later")
+        return self.buffers[operand]
+
     def _result(self, value: SSAValue, op: Operation | None = None) -> SSAValue:
         """Where `value` is written: the caller's buffer, an operand's that is free, or a new one."""
         if value in self.outputs:
@@ -167,7 +204,7 @@ class _Function:
         elif isinstance(op, InPlace) and (taken := self._overwritten(op)) is not None:
             self.buffers[value] = taken
         else:
-            alloc = rt.AllocOp.create(result_types=[buffer_type(value.type)])
+            alloc = rt.AllocOp.create(result_types=[computed_type(value.type)])
             alloc.buffer.name_hint = value.name_hint
             self.emit(alloc)
             self.buffers[value] = alloc.buffer
@@ -179,7 +216,8 @@ class _Function:
             return None
         operand = op.operands[op.IN_PLACE_OPERAND]
         root = _root(operand)
-        free = isinstance(root.owner, CkOp) and self._last_use(root) is op and root not in self.outputs
+        made = isinstance(root.owner, CkOp) and not is_state(root)
+        free = made and self._last_use(root) is op and root not in self.outputs
         return self.buffers[operand] if free else None
 
     def _last_use(self, value: SSAValue) -> Operation | None:

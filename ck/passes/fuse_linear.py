@@ -1,7 +1,8 @@
 """Fuse what stands around a product into it: the residual sum, the gated activation, its sister products.
 
 A residual added in the kernel saves one write and one read of [T, D]; a gate multiplied there saves three.
-Products of the same rows stand in one op, so that nothing needs a barrier between them.
+Products of the same rows stand in one op, so that nothing needs a barrier between them. A loss whose gradient
+is taken too is read from the gradient's op, which makes the same logits.
 
 Before:
     func.func @f(%x: tensor<2x32xf32>, %r: tensor<2x16xf32>) -> tensor<2x16xf32> {
@@ -19,7 +20,8 @@ After:
     }
 
 Leaves a product alone when its result has another user (it would be computed twice), and a gate whose two
-weights have different types (the kernel walks both with one layout).
+weights have different types (the kernel walks both with one layout) or are trained (row-major ones have
+none).
 """
 
 from collections.abc import Sequence
@@ -34,10 +36,12 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from ck.ir.functions import bodies
 from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
+from ck.ir.ops.cross_entropy import CrossEntropyBwdOp, CrossEntropyOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
 from ck.ir.ops.glu import GluOp
-from ck.ir.ops.linear import LinearOp, is_quantized
+from ck.ir.ops.linear import LinearOp, is_quantized, keeps_rows
 from ck.ir.ops.linear_multi import LinearMultiOp
+from ck.ir.ops.matmul import MatmulOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.silu import SiluOp
 from ck.ir.ops.weight import WeightOp
@@ -53,6 +57,14 @@ def _plain_product(value: SSAValue) -> LinearOp | None:
     return None
 
 
+def _plain_gradient(value: SSAValue) -> MatmulOp | None:
+    """The product of a gradient that makes rows `value`, likewise."""
+    owner = value.owner
+    if isinstance(owner, MatmulOp) and owner.addend is None and value.has_one_use():
+        return owner
+    return None
+
+
 def _replace(op: CkOp, by: CkOp, inputs: Sequence[CkOp]) -> None:
     """Put `by` in place of `op`, keep its name, and erase the `inputs` that it took in."""
     by.results[0].name_hint = op.results[0].name_hint
@@ -63,9 +75,15 @@ def _replace(op: CkOp, by: CkOp, inputs: Sequence[CkOp]) -> None:
 
 def _fuse_residual(op: AddOp) -> None:
     for product, residual in ((op.b, op.a), (op.a, op.b)):
-        linear = _plain_product(product)
-        if linear is not None and residual is not product:
+        linear, gradient = _plain_product(product), _plain_gradient(product)
+        if residual is product:
+            return
+        if linear is not None:
             _replace(op, LinearOp.build_op(linear.x, linear.w, residual), [linear])
+            return
+        if gradient is not None:
+            sides = (gradient.a, gradient.b, residual)
+            _replace(op, MatmulOp.build_op(*sides, form=gradient.form), [gradient])
             return
 
 
@@ -76,7 +94,7 @@ def _fuse_gate(op: MulOp) -> None:
         if not isinstance(activation, SiluOp | GeluTanhOp) or up is None or not gated.has_one_use():
             continue
         gate = _plain_product(activation.x)
-        if gate is None or gate.x is not up.x or gate.w.type != up.w.type:
+        if gate is None or gate.x is not up.x or gate.w.type != up.w.type or keeps_rows(up.w.type):
             continue
         fused = GluOp.build_op(gate.x, gate.w, up.w, act=GATES[type(activation)])
         _replace(op, fused, [activation, gate, up])
@@ -105,6 +123,20 @@ def _fuse_products(block: Block) -> None:
             Rewriter.replace_op(product, [], [result])
 
 
+def _fuse_loss(op: CrossEntropyBwdOp) -> None:
+    """Take the loss from its gradient, where it is used after that alone."""
+    for use in list(op.hidden.uses):
+        loss = use.operation
+        same = isinstance(loss, CrossEntropyOp) and loss.w == op.w and loss.targets == op.targets
+        if not isinstance(loss, CrossEntropyOp) or not same or loss.parent is not op.parent:
+            continue
+        if all(op.is_before_in_block(user.operation) for user in loss.nll.uses):
+            loss.nll.replace_all_uses_with(op.nll)
+            op.nll.name_hint = "nll"
+            Rewriter.erase_op(loss)
+            return
+
+
 @dataclass(frozen=True)
 class FuseLinearPass(ModulePass):
     """`ck-fuse-linear`"""
@@ -118,4 +150,6 @@ class FuseLinearPass(ModulePass):
                     _fuse_residual(inner)
                 elif isinstance(inner, MulOp):
                     _fuse_gate(inner)
+                elif isinstance(inner, CrossEntropyBwdOp):
+                    _fuse_loss(inner)
             _fuse_products(block)

@@ -13,12 +13,16 @@ from xdsl.passes import ModulePass
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 from xdsl.transforms.dead_code_elimination import DeadCodeElimination
 
+from ck.passes.add_optimizer import AddOptimizerPass
 from ck.passes.assign_layouts import AssignLayoutsPass
+from ck.passes.assign_precision import AssignPrecisionPass
 from ck.passes.bufferize import BufferizePass
+from ck.passes.differentiate import DifferentiatePass
 from ck.passes.expand_math import ExpandMathPass
 from ck.passes.fuse_linear import FuseLinearPass
 from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.plan_memory import PlanMemoryPass
+from ck.passes.recompute_activations import RecomputeActivationsPass
 from ck.passes.reroll_layers import RerollLayersPass
 from ck.passes.schedule_threads import ScheduleThreadsPass
 from ck.passes.select_kernels import SelectKernelsPass
@@ -36,13 +40,18 @@ STAGES = (
     Stage("graph", ()),
     Stage("fused", (CommonSubexpressionElimination, DeadCodeElimination, FuseLinearPass, FuseRowsPass)),
     # Layouts first: a kernel is chosen by the layout of its weight.
-    Stage("kernels", (AssignLayoutsPass, SelectKernelsPass)),
+    Stage("kernels", (AssignLayoutsPass, AssignPrecisionPass, SelectKernelsPass)),
     Stage("buffers", (BufferizePass, ExpandMathPass)),
     # Barriers depend on which buffers share bytes, and layers are rolled up with their barriers.
     Stage("scheduled", (PlanMemoryPass, ScheduleThreadsPass, RerollLayersPass)),
 )
 
-ORDER = tuple(kind for stage in STAGES for kind in stage.passes)
+# What training adds in front, on the graph that inference has. Recomputing needs the gradient to see what it
+# would save, and accumulation comes last: a gradient that is added in place is a value no more.
+TRAINING = Stage("differentiated", (DifferentiatePass, RecomputeActivationsPass, AddOptimizerPass))
+TRAINING_STAGES = (STAGES[0], TRAINING, *STAGES[1:])
+
+ORDER = tuple(kind for stage in TRAINING_STAGES for kind in stage.passes)
 PASSES = tuple(kind for kind in ORDER if kind.name.startswith(("ck-", "rt-")))
 
 
@@ -68,7 +77,7 @@ def remaining(module: ModuleOp) -> tuple[type[ModulePass], ...]:
 
 def run_stages(context: Context, module: ModuleOp) -> Iterator[str]:
     """Run the whole pipeline on a fresh module, yielding each stage's name when `module` is in it."""
-    for stage in STAGES:
+    for stage in TRAINING_STAGES if "ck.training" in module.attributes else STAGES:
         for kind in stage.passes:
             run_pass(context, module, kind)
         yield stage.name

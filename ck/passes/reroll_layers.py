@@ -3,7 +3,8 @@
 A model's layers make the same calls on other weights. The longest run of calls that repeats (by what is
 called, not on what) is cut into its periods; periods that differ in weights, caches and offsets alone become
 one function, and each run of such periods one `rt.repeat`. What differs stands in the table, what does not in
-the function.
+the function. Before and after that run the next longest are rolled up in the same way: a training step goes
+through the layers twice.
 
 Before:
     func.func @f(%x: memref<1x16xf32>, %n: index) {
@@ -70,6 +71,8 @@ from ck.ir.rt.ops import (
 Item = CallOp | LaunchOp | BarrierOp
 _STORAGE = re.compile(rf"_({'|'.join(BY_NAME)})$")
 _LAYER = re.compile(r"^[a-z]+_\d+_")
+# A second run is rolled up from so many calls on; fewer read as well where they stand.
+SHORTEST = 16
 
 
 def _resolve(view: ViewOp) -> tuple[SSAValue, int]:
@@ -262,25 +265,45 @@ class RerollLayersPass(ModulePass):
                     Rewriter.insert_op(layer, InsertPoint.before(function))
 
 
+def _runs(keys: Sequence[int], start: int, end: int, least: int) -> list[_Run]:
+    """Repetitions in keys[start:end] that cover `least` calls or more, the longest first chosen, in order."""
+    run = _longest_repetition(keys[start:end])
+    if run is None or run.count * run.period < least:
+        return []
+    first = start + run.start
+    last = first + run.count * run.period
+    before, after = _runs(keys, start, first, SHORTEST), _runs(keys, last, end, SHORTEST)
+    return [*before, _Run(first, run.period, run.count), *after]
+
+
 def _reroll(function: func.FuncOp) -> list[func.FuncOp]:
     """Roll up `function` in place; returns the layer functions it now calls."""
-    block = function.body.block
-    items = [op for op in block.ops if isinstance(op, CallOp | LaunchOp | BarrierOp)]
-    run = _longest_repetition(_numbered([_coarse(item) for item in items]))
-    if run is None:
-        return []
+    items = [op for op in function.body.block.ops if isinstance(op, CallOp | LaunchOp | BarrierOp)]
+    keys = _numbered([_coarse(item) for item in items])
+    functions: list[func.FuncOp] = []
+    rolled = 0
+    for run in _runs(keys, 0, len(keys), 2):
+        name = f"{function.sym_name.data}_layer" + (f"_{rolled + 1}" if rolled else "")
+        made = _roll(items, run, name)
+        rolled += bool(made)
+        functions += made
+    _erase_unused(function.body.block)
+    return functions
+
+
+def _roll(items: Sequence[Item], run: _Run, name: str) -> list[func.FuncOp]:
+    """Put calls of layer functions in place of one run; returns the functions."""
     cuts = [run.start + run.period * number for number in range(run.count)]
-    periods = [items[cut : cut + run.period] for cut in cuts]
+    periods = [list(items[cut : cut + run.period]) for cut in cuts]
     kinds = _numbered([[_fine(item) for item in period] for period in periods])
     layers: dict[int, _Layer] = {}
     for kind in sorted(set(kinds)):
         same = [period for period, k in zip(periods, kinds, strict=True) if k == kind]
         if len(same) > 1:
             suffix = f"_{chr(ord('a') + len(layers))}" if max(kinds) else ""
-            layers[kind] = _Layer(same, f"{function.sym_name.data}_layer{suffix}")
+            layers[kind] = _Layer(same, f"{name}{suffix}")
     functions = [layer.function() for layer in layers.values()]
     _call_layers(periods, kinds, layers)
-    _erase_unused(block)
     return functions
 
 

@@ -73,16 +73,25 @@ class Access:
         return self.tokens > 1 and (self.row_bytes, self.begin) != (other.row_bytes, other.begin)
 
 
-def accesses(op: Work, capacity: int) -> Iterator[Access]:
-    """What one call touches; weights are never written and scalars are nobody's."""
+def accesses(op: Work, capacity: int, states: frozenset[str] = frozenset()) -> Iterator[Access]:
+    """What one call touches; weights are read only, but for `states`, and scalars are nobody's."""
     for values, writes in ((op.writes, True), (op.reads, False)):
         for value in values:
-            if isinstance(value.type, KvType):
-                owner = value.owner
+            owner = value.owner
+            if isinstance(owner, WeightOp):
+                if owner.symbol_name in states:
+                    yield Access(("weight", owner.symbol_name), 0, 1, writes, 0, capacity)
+            elif isinstance(value.type, KvType):
                 base: object = owner.symbol_name if isinstance(owner, CacheOp) else value
                 yield Access(base, 0, 1, writes, 0, capacity)
-            elif is_buffer(value.type) and not isinstance(value.owner, WeightOp):
+            elif is_buffer(value.type):
                 yield _buffer_access(value, writes, op.split_rows, capacity)
+
+
+def written_weights(block: Block) -> frozenset[str]:
+    """Names of the weights that calls of `block` write."""
+    owners = (value.owner for op in block.ops if isinstance(op, Work) for value in op.writes)
+    return frozenset(owner.symbol_name for owner in owners if isinstance(owner, WeightOp))
 
 
 def _buffer_access(value: SSAValue, writes: bool, split_rows: bool, capacity: int) -> Access:
@@ -115,10 +124,11 @@ def _schedule(block: Block) -> None:
         return
     capacity = shape(block.args[0].type)[0]
     since: list[Access] = []
+    states = written_weights(block)
     for op in list(block.ops):
         if not isinstance(op, Work):
             continue
-        wanted = list(accesses(op, capacity))
+        wanted = list(accesses(op, capacity, states))
         if any(new.conflicts(old) for new in wanted for old in since):
             Rewriter.insert_op(BarrierOp(), InsertPoint.before(op))
             since = []

@@ -1,21 +1,25 @@
-"""The road from a model file to a built program: graph, passes, C, shared object, each written down."""
+"""The road from a model or a template to a built program, each step of it written down."""
 
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, SymbolRefAttr
 
 from ck import __version__
 from ck.backend.c.build import build_object, compiler_identity
 from ck.backend.c.program import emit_program
 from ck.errors import UsageError
-from ck.frontend.graph import Plan, build_graph, weight_type
+from ck.frontend.graph import BuiltGraph, Plan, build_graph, build_training_graph, weight_type
 from ck.frontend.model import ModelSource, open_model
+from ck.frontend.template import Template
 from ck.ir.dialects import context
+from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
 from ck.passes.pipeline import run_stages
 from ck.runtime.library import HEADER, isa_path
@@ -40,7 +44,6 @@ def compile_into(
     progress: Callable[[str], None],
 ) -> str:
     """Fill `directory` with the program of the model at `path`; returns the scheduled IR's text."""
-    started = time.perf_counter()
     source = open_model(path)
     plan, dtype = plan_of(source, options), options[2]
     storage = {
@@ -48,6 +51,37 @@ def compile_into(
         for name, tensor in source.file.tensors.items()
     }
     built = build_graph(source.hp, source.architecture, storage, plan)
+    return build_program(directory, built, _record(source, plan, dtype), progress)
+
+
+def compile_training(
+    directory: Path,
+    template: Template,
+    rows: int,
+    options: Mapping[str, Any],
+    progress: Callable[[str], None],
+) -> str:
+    """Fill `directory` with the program that trains `template` on up to `rows` rows at a time.
+
+    `options`: optimizer, decay, dtype and budget, as the passes take them.
+    """
+    built = build_training_graph(template.hp, template.architecture, template.shapes, rows)
+    ones = template.architecture.stored_as_one_plus(template.hp)
+    built.module.attributes["ck.training"] = DictionaryAttr(
+        {
+            **{name: attr(value) for name, value in options.items()},
+            "toward_one": ArrayAttr([SymbolRefAttr(name) for name in ones]),
+        }
+    )
+    record = {"template": asdict(template.hp), "options": {"rows": rows, **options}}
+    return build_program(directory, built, record, progress)
+
+
+def build_program(
+    directory: Path, built: BuiltGraph, record: dict[str, Any], progress: Callable[[str], None]
+) -> str:
+    """Take a graph through every stage to a shared object in `directory`; returns the scheduled IR's text."""
+    started = time.perf_counter()
     times: dict[str, float] = {}
     text = ""
     (directory / "ir").mkdir()
@@ -67,14 +101,19 @@ def compile_into(
     # Typed as Any: the stubs cannot tell the arrays' names from savez's options.
     arrays: dict[str, Any] = {**built.constants}
     np.savez(directory / "constants.npz", **arrays)
-    record = _record(source, plan, dtype, times)
-    (directory / "run.json").write_text(json.dumps(record, indent=1))
+    made_by = {
+        "ck": __version__,
+        **record,
+        "toolchain": compiler_identity(),
+        "machine": {"processor": platform.machine(), "isa_path": isa_path()},
+        "seconds": {name: round(seconds, 3) for name, seconds in times.items()},
+    }
+    (directory / "run.json").write_text(json.dumps(made_by, indent=1))
     return text
 
 
-def _record(source: ModelSource, plan: Plan, dtype: str | None, times: dict[str, float]) -> dict[str, Any]:
+def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any]:
     return {
-        "ck": __version__,
         "model": {
             "file": "model.gguf",
             "name": source.name,
@@ -89,7 +128,4 @@ def _record(source: ModelSource, plan: Plan, dtype: str | None, times: dict[str,
             "dtype": dtype,
             "window": source.hp.sliding_window,
         },
-        "toolchain": compiler_identity(),
-        "machine": {"processor": platform.machine(), "isa_path": isa_path()},
-        "seconds": {name: round(seconds, 3) for name, seconds in times.items()},
     }

@@ -4,30 +4,20 @@ The result depends on weights and tokens alone: not on threads, on how a prompt 
 whether a prefix was already in the cache.
 """
 
-import ctypes
-import mmap
 from pathlib import Path
-from threading import RLock
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ck.backend.c.context import context_hash, context_type
-from ck.errors import InternalError, ResourceError, UsageError
+from ck.errors import ResourceError, UsageError
 from ck.ir.rt.slots import CacheSlot, Manifest
-from ck.runtime.library import library, thread_count
+from ck.runtime.program import Program
 from ck.runtime.weights import Weights
 
 Logits = NDArray[np.float32]
 
 
-def _anonymous(n_bytes: int) -> NDArray[np.uint8]:
-    """Zero pages that cost memory once they are written."""
-    return np.frombuffer(mmap.mmap(-1, max(1, n_bytes)), np.uint8)
-
-
-class Executable:
+class Executable(Program):
     """One program, one sequence. `n_ctx` positions, `chunk` rows a prefill step, `n_vocab` logits a row."""
 
     def __init__(
@@ -39,10 +29,8 @@ class Executable:
         window: int,
         threads: int | None = None,
     ) -> None:
-        self._runtime = library()
-        self._program = ctypes.CDLL(str(program))
-        self.manifest, self.weights, self.n_ctx, self.window = manifest, weights, n_ctx, window
-        self._check_layout()
+        super().__init__(program, manifest, weights.pointers, threads)
+        self.weights, self.n_ctx, self.window = weights, n_ctx, window
         arguments = {name: {a.name: a for a in args} for name, args in manifest.entries.items()}
         self.chunk = arguments["prefill"]["tokens"].shape[0]
         self.n_vocab = arguments["decode"]["logits"].shape[1]
@@ -51,77 +39,9 @@ class Executable:
         self._tokens = np.zeros(self.chunk, np.int32)
         self._hidden = np.zeros((self.chunk, d_model), np.float32)
         self._logits = np.zeros((self._head_rows, self.n_vocab), np.float32)
-        self._arena = _anonymous(manifest.arena_bytes)
-        self.caches = [_anonymous(slot.n_bytes) for slot in manifest.caches]
-        self._entries = {name: self._entry(name) for name in manifest.entries}
-        # One sequence, one pool: threads that share an executable take turns. Held over several calls by
-        # whoever needs them together.
-        self.lock = RLock()
-        self._pool: int | None = None
-        self._context = self._make_context()
-        self.set_threads(thread_count(threads))
+        self.bind({"tokens": self._tokens, "hidden": self._hidden, "logits": self._logits})
         self.pos = 0
         self._high = 0
-
-    def _check_layout(self) -> None:
-        wanted = context_hash(self.manifest)
-        found = (ctypes.c_char * len(wanted)).in_dll(self._program, "ck_context_hash").value.decode()
-        if found != wanted:
-            raise InternalError(f"the program's context is {found}, the runtime's {wanted}")
-
-    def _entry(self, name: str) -> Any:
-        function = self._program[f"ck_{name}"]
-        function.argtypes, function.restype = (ctypes.c_void_p,), None
-        return function
-
-    def _make_context(self) -> Any:
-        context = context_type(self.manifest)()
-        pointers = (ctypes.c_void_p * max(1, len(self.caches)))(*(cache.ctypes.data for cache in self.caches))
-        self._cache_pointers = pointers
-        context.arena = self._arena.ctypes.data
-        context.weights = ctypes.addressof(self.weights.pointers)
-        context.caches = ctypes.addressof(pointers)
-        context.tokens = self._tokens.ctypes.data
-        context.hidden = self._hidden.ctypes.data
-        context.logits = self._logits.ctypes.data
-        return context
-
-    @property
-    def n_threads(self) -> int:
-        """Threads that every call uses."""
-        return int(self._context.n_threads)
-
-    def set_threads(self, n: int) -> None:
-        """Use `n` threads from now on.
-
-        Raises UsageError for a number below 1, ResourceError when the system gives no more.
-        """
-        n = thread_count(n)
-        pool = self._runtime.ck_pool_create(n)
-        if not pool:
-            raise ResourceError(f"{n} threads are wanted, the system refuses to start them; use fewer (-t)")
-        with self.lock:
-            self.close()
-            self._pool = pool
-            self._context.pool, self._context.n_threads = pool, n
-
-    def close(self) -> None:
-        """Join the threads; the executable cannot run until `set_threads` starts others."""
-        with self.lock:
-            if self._pool:
-                self._runtime.ck_pool_destroy(self._pool)
-            self._pool = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_pool", None):
-            self.close()
-
-    def _run(self, entry: str, n: int) -> None:
-        """Run one entry on `n` rows. Raises UsageError after `close`."""
-        if not self._pool:
-            raise UsageError("the executable is closed; set_threads opens it again")
-        self._context.n, self._context.pos = n, self.pos
-        self._entries[entry](ctypes.addressof(self._context))
 
     def prefill(self, tokens: ArrayLike, chunk: int | None = None) -> Logits:
         """Append `tokens` [T] and return the last one's logits [V], a fresh copy.
@@ -140,7 +60,7 @@ class Executable:
         """Append one token and return its logits [V], valid until the next call."""
         with self.lock:
             self._tokens[:1] = self._checked([token])
-            self._run("decode", 1)
+            self.run("decode", 1, self.pos)
             self._advance(1)
             return self._logits[0]
 
@@ -165,14 +85,14 @@ class Executable:
     def _run_prefill(self, ids: NDArray[np.int32]) -> int:
         n = len(ids)
         self._tokens[:n] = ids
-        self._context.hidden = self._hidden.ctypes.data
-        self._run("prefill", n)
+        self.bind({"hidden": self._hidden})
+        self.run("prefill", n, self.pos)
         self._advance(n)
         return n
 
     def _run_head(self, row: int, count: int) -> Logits:
-        self._context.hidden = self._hidden[row:].ctypes.data
-        self._run("head", count)
+        self.bind({"hidden": self._hidden[row:]})
+        self.run("head", count, self.pos)
         return self._logits[:count]
 
     def _advance(self, n: int) -> None:

@@ -162,14 +162,38 @@ def compile_model(
         raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
     path = resolve_model(os.fspath(model))
     file = GgufFile(path)
-    features = library().ck_cpu_features()
     options = (context_len, kv, dtype, chunk)
-    build = store.digest(__version__, _own_sources(), features, compiler_identity())
+    build = build_identity()
     front_key = store.digest(file.header_digest(), options, build)
     program = None if force else store.find(front_key)
     if program is None:
         program = _build(path, options, build, front_key, force, progress or (lambda _: None))
     return Model(file, program, threads)
+
+
+def build_identity() -> str:
+    """Changes with ck, its sources, the processor's features and the compiler."""
+    return store.digest(__version__, _own_sources(), library().ck_cpu_features(), compiler_identity())
+
+
+def built_program(fill: Callable[[Path], str], front_key: str, replace: bool) -> store.StoredProgram:
+    """The program that `fill` puts into a fresh directory, kept under `front_key`.
+
+    `fill` returns the program's own key. Raises ResourceError when the disk is full.
+    """
+    scratch = store.scratch()
+    try:
+        with _no_collection():
+            own_key = fill(scratch)
+        return store.keep(scratch, own_key, front_key, replace)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise ResourceError(
+            f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
@@ -199,20 +223,12 @@ def _build(
     replace: bool,
     progress: Callable[[str], None],
 ) -> store.StoredProgram:
-    scratch = store.scratch()
-    try:
-        with _no_collection():
-            # The compiler proper is imported here alone: a cached program never needs it.
-            from ck.runtime.compilation import compile_into
+    def fill(scratch: Path) -> str:
+        # The compiler proper is imported here alone: a cached program never needs it.
+        from ck.runtime.compilation import compile_into
 
-            ir_text = compile_into(scratch, path, options, progress)
+        ir_text = compile_into(scratch, path, options, progress)
         (scratch / "model.gguf").symlink_to(path.resolve())
-        return store.keep(scratch, store.digest(ir_text, build, path.resolve()), front_key, replace)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise ResourceError(
-            f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        return store.digest(ir_text, build, path.resolve())
+
+    return built_program(fill, front_key, replace)

@@ -117,7 +117,9 @@ class _Body:
         fields: list[str] = []
         for value in columns:
             column = self.names.fresh(base_name(value, "column"))
-            fields.append(f"    int32_t {column};")
+            # Offsets in an arena pass 2 GiB; weights and caches are numbered.
+            width = "int64_t" if isinstance(value.type, IndexType) else "int32_t"
+            fields.append(f"    {width} {column};")
             self.spelled[value] = self._from_row(value.type, column)
         parameters += [f"const struct {self.name}_row* row", "int tid", "int nth"]
         self._body(block.ops)
@@ -190,12 +192,18 @@ class _Body:
         self.line(f"{pointer} {self._name(buffer)} = {cast}{where};  // {sizes}")
 
     def _call(self, op: CallOp) -> None:
-        values = [self.spelled[value] for value in (*op.outs, *op.ins)]
+        values = [*(self._written(value) for value in op.outs), *(self.spelled[value] for value in op.ins)]
         known = op.immediates.data
         constants = [_literal(value) for value in known.values()]
         call = ", ".join([*values, *constants, "tid", "nth"])
         what = ", ".join(known)
         self.line(f"{op.symbol_name}({call});" + (f"  // {what}" if what else ""))
+
+    def _written(self, value: SSAValue) -> str:
+        """An output; weights are constant for all but the ops that train them."""
+        spelled = self.spelled[value]
+        is_weight = isinstance(value.owner, WeightOp) or spelled.startswith("c->weights")
+        return f"(void*){spelled}" if is_weight else spelled
 
     def _launch(self, op: LaunchOp) -> None:
         factor = op.rows_per_token.value.data

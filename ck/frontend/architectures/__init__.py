@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from ck.frontend.gguf import Metadata
-from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.hyperparameters import HyperParameters, TemplateSizes
 
 
 class Architecture(Protocol):
@@ -20,6 +20,14 @@ class Architecture(Protocol):
 
     def tensor_shapes(self, hp: HyperParameters) -> dict[str, tuple[int, ...]]:
         """Every tensor a file of this family must have, and its shape, outermost dimension first."""
+        ...
+
+    def template(self, sizes: TemplateSizes) -> HyperParameters:
+        """The numbers of a new model of the family. Raises UsageError for what the family does not have."""
+        ...
+
+    def stored_as_one_plus(self, hp: HyperParameters) -> tuple[str, ...]:
+        """Names of gains stored as 1 + w, of which the family's own parameter is w: decay draws them to 1."""
         ...
 
 

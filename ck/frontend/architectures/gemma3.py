@@ -13,12 +13,16 @@ from xdsl.ir import SSAValue
 
 from ck.frontend.gguf import Metadata
 from ck.frontend.graph import Graph
-from ck.frontend.hyperparameters import CONTEXT_LIMIT, LAYER_LIMIT, HeaderReader, HyperParameters
+from ck.frontend.hyperparameters import (
+    CONTEXT_LIMIT,
+    LAYER_LIMIT,
+    HeaderReader,
+    HyperParameters,
+    TemplateSizes,
+)
 from ck.ir.ops.add import AddOp
-from ck.ir.ops.attention import AttentionOp
 from ck.ir.ops.embed import EmbedOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
-from ck.ir.ops.kv_append import KvAppendOp
 from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.reshape import ReshapeOp
@@ -28,6 +32,7 @@ from ck.ir.ops.scale import ScaleOp
 
 # Converters leave these three out of the file.
 ROPE_BASE, ROPE_BASE_LOCAL, WINDOW_PATTERN = 1e6, 1e4, 6
+WINDOW = 512
 # The 27B model, known by its depth, divides q by the root of D / H instead of K (report, section 2).
 LAYERS_27B = 62
 
@@ -49,6 +54,22 @@ def read_hyperparameters(metadata: Metadata, n_vocab: int, tied: bool) -> HyperP
         window_pattern=header.integer("attention.sliding_window_pattern", 1, LAYER_LIMIT, WINDOW_PATTERN),
         attention_scale=scale,
     )
+
+
+def template(sizes: TemplateSizes) -> HyperParameters:
+    """A new model of the family; defaults are those of the 270M and 1B models."""
+    common = sizes.common("gemma3", rope_base=ROPE_BASE, rms_eps=1e-6, tied=True)
+    return replace(
+        common,
+        rope_base_local=ROPE_BASE_LOCAL,
+        sliding_window=sizes.sliding_window or WINDOW,
+        window_pattern=sizes.window_pattern or WINDOW_PATTERN,
+    )
+
+
+def stored_as_one_plus(hp: HyperParameters) -> tuple[str, ...]:
+    """Names of gains that the family's own parameters hold less 1: all of them."""
+    return tuple(name for name, shape in tensor_shapes(hp).items() if len(shape) == 1)
 
 
 def tensor_shapes(hp: HyperParameters) -> dict[str, tuple[int, ...]]:
@@ -93,11 +114,6 @@ def hidden_states(g: Graph) -> SSAValue:
     return _norm(g, h, "output_norm", "hidden")
 
 
-def logits(g: Graph, hidden: SSAValue) -> SSAValue:
-    """The head over rows of hidden states: [T, V]."""
-    return _linear(g, hidden, "token_embd" if g.hp.tied else "output")
-
-
 def _norm(g: Graph, x: SSAValue, weight: str, hint: str = "normed") -> SSAValue:
     return g.op(RmsNormOp, x, g.weight(f"{weight}.weight"), eps=g.hp.rms_eps, hint=hint).y
 
@@ -116,11 +132,7 @@ def _rotated(g: Graph, x: SSAValue, layer: int, name: str, heads: int) -> SSAVal
 
 def _attention(g: Graph, x: SSAValue, layer: int) -> SSAValue:
     hp, block = g.hp, f"blk.{layer}."
-    n, pos = g.args["n"], g.args["pos"]
     q, k, v = (_linear(g, x, block + name) for name in ("attn_q", "attn_k", "attn_v"))
     q = _rotated(g, q, layer, "q", hp.n_heads)
     k = _rotated(g, k, layer, "k", hp.n_kv_heads)
-    cache = g.op(KvAppendOp, g.cache(layer), k, v, n, pos, hint="kv").y
-    scale, window = hp.attention_scale, hp.layer_window(layer)
-    y = g.op(AttentionOp, q, cache, n, pos, heads=hp.n_heads, scale=scale, window=window, hint="attn").y
-    return _linear(g, y, block + "attn_output")
+    return _linear(g, g.attend(q, k, v, layer), block + "attn_output")

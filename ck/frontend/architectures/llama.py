@@ -5,13 +5,12 @@ Source: Touvron et al. 2023, arXiv:2302.13971; names of keys and tensors from th
 
 from xdsl.ir import SSAValue
 
+from ck.errors import UsageError
 from ck.frontend.gguf import Metadata
 from ck.frontend.graph import Graph
-from ck.frontend.hyperparameters import HeaderReader, HyperParameters
+from ck.frontend.hyperparameters import HeaderReader, HyperParameters, TemplateSizes
 from ck.ir.ops.add import AddOp
-from ck.ir.ops.attention import AttentionOp
 from ck.ir.ops.embed import EmbedOp
-from ck.ir.ops.kv_append import KvAppendOp
 from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.rms_norm import RmsNormOp
@@ -25,6 +24,18 @@ def read_hyperparameters(metadata: Metadata, n_vocab: int, tied: bool) -> HyperP
     header.refuse("expert_count", 0)
     header.refuse("attention.sliding_window", 0)
     return header.common(n_vocab, tied)
+
+
+def template(sizes: TemplateSizes) -> HyperParameters:
+    """A new model of the family; defaults are those of transformers' LlamaConfig. Raises UsageError."""
+    if sizes.sliding_window or sizes.window_pattern:
+        raise UsageError("template llama: has no sliding window; leave sliding_window and window_pattern out")
+    return sizes.common("llama", rope_base=1e4, rms_eps=1e-6, tied=False)
+
+
+def stored_as_one_plus(hp: HyperParameters) -> tuple[str, ...]:
+    """Names of gains that the family's own parameters hold less 1: none."""
+    return ()
 
 
 def tensor_shapes(hp: HyperParameters) -> dict[str, tuple[int, ...]]:
@@ -63,12 +74,6 @@ def hidden_states(g: Graph) -> SSAValue:
     return _norm(g, h, "output_norm", "hidden")
 
 
-def logits(g: Graph, hidden: SSAValue) -> SSAValue:
-    """The head over rows of hidden states: [T, V]."""
-    head = "token_embd" if g.hp.tied else "output"
-    return _linear(g, hidden, head)
-
-
 def _norm(g: Graph, x: SSAValue, weight: str, hint: str) -> SSAValue:
     return g.op(RmsNormOp, x, g.weight(f"{weight}.weight"), eps=g.hp.rms_eps, hint=hint).y
 
@@ -79,12 +84,9 @@ def _linear(g: Graph, x: SSAValue, weight: str) -> SSAValue:
 
 def _attention(g: Graph, x: SSAValue, layer: int) -> SSAValue:
     hp, block = g.hp, f"blk.{layer}."
-    table, n, pos = g.rope_table(layer), g.args["n"], g.args["pos"]
+    table = g.rope_table(layer)
     q, k, v = (_linear(g, x, block + name) for name in ("attn_q", "attn_k", "attn_v"))
     # Converters permute the rows of q and k, so that neighbours turn together.
     q = g.op(RopeOp, q, table, heads=hp.n_heads, mode="interleaved", hint="q").y
     k = g.op(RopeOp, k, table, heads=hp.n_kv_heads, mode="interleaved", hint="k").y
-    cache = g.op(KvAppendOp, g.cache(layer), k, v, n, pos, hint="kv").y
-    scale, window = hp.attention_scale, hp.layer_window(layer)
-    y = g.op(AttentionOp, q, cache, n, pos, heads=hp.n_heads, scale=scale, window=window, hint="attn").y
-    return _linear(g, y, block + "attn_output")
+    return _linear(g, g.attend(q, k, v, layer), block + "attn_output")

@@ -3,21 +3,24 @@
     y[t, j] = sum_k x[t, k] * w[j, k]  (+ residual[t, j])
 
 x [T, K] f32, or !ck.q16<TxK> once ck-assign-layouts gave a quantised weight its operand; w !ck.q<NxKx...>;
-residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, whose header gives the order of sums.
+residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, or for a trained weight (layout rows)
+runtime_c/kernels/matmul; their headers give the order of sums.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from xdsl.dialects.builtin import TensorType
-from xdsl.ir import Attribute
+from xdsl.builder import Builder
+from xdsl.dialects.builtin import StringAttr, TensorType
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, opt_operand_def, result_def, traits_def
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from ck.dtypes import activation_row_bytes
-from ck.ir.op import Array, CkOp, Cost, InPlace, KernelCall, KernelOp, Product
+from ck.ir.op import Array, CkOp, Cost, Differentiable, InPlace, KernelCall, KernelOp, Product, to_bf16
+from ck.ir.ops.matmul import MatmulOp
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
 
@@ -45,7 +48,7 @@ def check_product(name: str, x: Attribute, w: Attribute) -> tuple[int, int]:
 
 
 @irdl_op_definition
-class LinearOp(CkOp, KernelOp, Product, InPlace):
+class LinearOp(CkOp, KernelOp, Product, InPlace, Differentiable):
     name = "ck.linear"
     x = operand_def(TensorType | ActivationType)
     w = operand_def(WeightType)
@@ -63,24 +66,51 @@ class LinearOp(CkOp, KernelOp, Product, InPlace):
         return (tensor(rows, columns),)
 
     def reference(self, x: Array, w: Array, residual: Array | None = None) -> tuple[Array]:
-        y = activations(x, w.shape[1]) @ w.T
+        rows = activations(x, w.shape[1])
+        y = to_bf16(rows) @ to_bf16(w).T if self.compute == "bf16" else rows @ w.T
         return (y if residual is None else residual + y,)
 
-    KERNELS: ClassVar[tuple[str, ...]] = ("ck_linear_",)
+    def vjp(self, b: Builder, dy: SSAValue) -> Sequence[SSAValue]:
+        dx = b.insert(MatmulOp.build_op(dy, self.w, form="nn", hint=f"d_{self.x.name_hint or 'x'}"))
+        dw = b.insert(MatmulOp.build_op(dy, self.x, form="tn", hint=f"d_{self.w.name_hint or 'w'}"))
+        return (dx.y, dw.y) if self.residual is None else (dx.y, dw.y, dy)
+
+    KERNELS: ClassVar[tuple[str, ...]] = ("ck_linear_", "ck_matmul_nt")
 
     @staticmethod
     def emulate(symbol: str, outs: Sequence[Any], ins: Sequence[Any], immediates: Mapping[str, Any]) -> None:
         x, w, *residual, n = ins
-        (outs[0][:n],) = LinearOp.create().reference(x[:n], w, *(rows[:n] for rows in residual))
+        (outs[0][:n],) = LinearOp.create(attributes=compute_of(symbol)).reference(
+            x[:n], w, *(rows[:n] for rows in residual)
+        )
 
     def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.w.type)
-        form = "linear" if self.residual is None else "linear_add"
-        return (KernelCall(f"ck_{form}_{storage_of(self.w.type)}", {"n_out": n_out, "n_in": n_in}),)
+        symbol = product_symbol(self.w.type, self.compute, add=self.residual is not None)
+        return (KernelCall(symbol, {"n_out": n_out, "n_in": n_in}),)
 
     def cost(self) -> Cost:
         n_out, n_in = shape(self.w.type)
         return Cost(2 * shape(self.x.type)[0] * n_out * n_in, super().cost().n_bytes)
+
+
+def product_symbol(weight: Attribute, compute: str, add: bool = False) -> str:
+    """The kernel that multiplies rows with `weight`; with `add` the one that adds a residual."""
+    suffix = "_add" if add else ""
+    if keeps_rows(weight):
+        return f"ck_matmul_nt{suffix}_{compute}"
+    return f"ck_linear{suffix}_{storage_of(weight)}"
+
+
+def compute_of(symbol: str) -> dict[str, Attribute]:
+    """The attribute of the product that a `ck_matmul_…` symbol computes."""
+    is_bf16 = symbol.startswith("ck_matmul") and symbol.endswith("_bf16")
+    return {"compute": StringAttr("bf16")} if is_bf16 else {}
+
+
+def keeps_rows(weight: Attribute) -> bool:
+    """Whether a weight type is row-major, as trained weights are."""
+    return isinstance(weight, WeightType) and weight.layout.data == "rows"
 
 
 def storage_of(weight: Attribute) -> str:

@@ -21,7 +21,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product
-from ck.ir.ops.linear import activations, check_product, is_quantized, storage_of
+from ck.ir.ops.linear import LinearOp, check_product, is_quantized, product_symbol
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
 
@@ -46,14 +46,16 @@ class LinearMultiOp(CkOp, KernelOp, Product):
         return results
 
     def reference(self, x: Array, *w: Array) -> tuple[Array, ...]:
-        return tuple(activations(x, weight.shape[1]) @ weight.T for weight in w)
+        product = LinearOp.create(attributes=self.attributes)
+        return tuple(product.reference(x, weight)[0] for weight in w)
 
     def kernels(self) -> Sequence[KernelCall]:
         """One call for each weight."""
         calls: list[KernelCall] = []
         for weight in self.w:
             n_out, n_in = shape(weight.type)
-            calls.append(KernelCall(f"ck_linear_{storage_of(weight.type)}", {"n_out": n_out, "n_in": n_in}))
+            symbol = product_symbol(weight.type, self.compute)
+            calls.append(KernelCall(symbol, {"n_out": n_out, "n_in": n_in}))
         return calls
 
     def cost(self) -> Cost:

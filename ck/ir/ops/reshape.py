@@ -3,20 +3,22 @@
 %y = ck.reshape %x : tensor<512x1024xf32> -> tensor<2048x256xf32>
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from xdsl.builder import Builder
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, TensorType
 from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, result_def, traits_def
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, Cost
+from ck.ir.op import Array, CkOp, Cost, Differentiable
 from ck.ir.types import shape, tensor
 
 
 @irdl_op_definition
-class ReshapeOp(CkOp):
+class ReshapeOp(CkOp, Differentiable):
     name = "ck.reshape"
     x = operand_def(TensorType)
     y = result_def(TensorType)
@@ -42,6 +44,9 @@ class ReshapeOp(CkOp):
 
     def reference(self, x: Array) -> tuple[Array]:
         return (x.reshape(shape(self.y.type)),)
+
+    def vjp(self, b: Builder, dy: SSAValue) -> Sequence[SSAValue]:
+        return (b.insert(ReshapeOp.to(dy, *shape(self.x.type))).y,)
 
     def cost(self) -> Cost:
         return Cost(0, 0)

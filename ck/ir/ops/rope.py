@@ -3,6 +3,7 @@
     (y[a], y[b]) = (x[a] cos - x[b] sin, x[b] cos + x[a] sin)
     mode "neox":        a = i, b = i + D/2          (the halves of a head)
     mode "interleaved": a = 2 i, b = 2 i + 1        (neighbours)
+    with `_inverse` behind the mode they turn back: sin is negated, which is the gradient of the turn
 
 x [T, H * K] f32, table [T, D] f32 -> y [T, H * K] f32. The first D <= K columns of each head turn, the rest
 are copied.
@@ -13,20 +14,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from xdsl.builder import Builder
 from xdsl.dialects.builtin import IntegerAttr, StringAttr, TensorType
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, InPlace, KernelCall, KernelOp, attr, int_value, str_value
+from ck.ir.op import (
+    Array,
+    CkOp,
+    Differentiable,
+    InPlace,
+    KernelCall,
+    KernelOp,
+    attr,
+    int_value,
+    str_value,
+)
 from ck.ir.types import shape
 
-MODES = {"interleaved": 0, "neox": 1}
+MODES = {"interleaved": 0, "neox": 1, "interleaved_inverse": 2, "neox_inverse": 3}
+INVERSE = "_inverse"
 
 
 @irdl_op_definition
-class RopeOp(CkOp, KernelOp, InPlace):
+class RopeOp(CkOp, KernelOp, InPlace, Differentiable):
     name = "ck.rope"
     x = operand_def(TensorType)
     table = operand_def(TensorType)
@@ -56,13 +69,20 @@ class RopeOp(CkOp, KernelOp, InPlace):
         rows, dims = table.shape
         y = x.reshape(rows, int_value(self.heads), -1).copy()
         half = dims // 2
-        neox = self.mode.data == "neox"
+        neox = self.mode.data.startswith("neox")
         a, b = (slice(0, half), slice(half, dims)) if neox else (slice(0, dims, 2), slice(1, dims, 2))
         cos, sin = table[:, None, :half], table[:, None, half:]
+        sin = -sin if self.mode.data.endswith(INVERSE) else sin
         left, right = y[..., a].copy(), y[..., b].copy()
         y[..., a] = left * cos - right * sin
         y[..., b] = right * cos + left * sin
         return (np.ascontiguousarray(y.reshape(x.shape)),)
+
+    def vjp(self, b: Builder, dy: SSAValue) -> Sequence[SSAValue | None]:
+        mode = self.mode.data
+        back = mode.removesuffix(INVERSE) if mode.endswith(INVERSE) else mode + INVERSE
+        dx = b.insert(RopeOp.build_op(dy, self.table, heads=self.heads, mode=back, hint="d_rope")).y
+        return dx, None
 
     KERNELS: ClassVar[tuple[str, ...]] = ("ck_rope",)
 

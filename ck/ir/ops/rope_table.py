@@ -1,12 +1,12 @@
 """`ck.rope_table`: the cosines and sines that rotate one step's queries and keys.
 
-    a[t, i]              = (pos + t) * freq[i]                 rounded to f32, as transformers does
+    a[t, i]              = p[t] * freq[i]                      rounded to f32, as transformers does
     table[t, i]          = cos(a[t, i])
     table[t, D/2 + i]    = sin(a[t, i])
 
-freq [D/2] f32, radians a position (every scaling of the RoPE family is in these numbers), pos index
--> table [T, D] f32.
-Source: Su et al. 2021, arXiv:2104.09864, section 3.2.
+freq [D/2] f32, radians a position (every scaling of the RoPE family is in these numbers); pos an index, the
+position of the first row: p[t] = pos + t; or each row's own position, pos [T, 1] f32, whole numbers below
+2^24 -> table [T, D] f32. Source: Su et al. 2021, arXiv:2104.09864, section 3.2.
 """
 
 import numpy as np
@@ -21,36 +21,44 @@ from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.op import Array, CkOp, RowWise, int_value
 from ck.ir.rows import VECTOR, Columns, RowBuilder, RowValue
-from ck.ir.types import shape, tensor
+from ck.ir.types import is_tensor, shape, tensor
 
 
 @irdl_op_definition
 class RopeTableOp(CkOp, RowWise):
     name = "ck.rope_table"
     freq = operand_def(TensorType)
-    pos = operand_def(IndexType)
+    pos = operand_def(IndexType | TensorType)
     rows = prop_def(IntegerAttr)
     table = result_def(TensorType)
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$freq `,` $pos attr-dict `:` type($freq) `->` type($table)"
+    assembly_format = "$freq `,` $pos attr-dict `:` type($freq) `,` type($pos) `->` type($table)"
 
     @staticmethod
     def infer(freq: Attribute, pos: Attribute, *, rows: Attribute) -> tuple[Attribute]:
         if len(shape(freq)) != 1:
             raise VerifyException(f"ck.rope_table: freq is [D/2], got {freq}")
+        if is_tensor(pos) and shape(pos) != (int_value(rows), 1):
+            raise VerifyException(f"ck.rope_table: positions are {tensor(int_value(rows), 1)}, got {pos}")
         return (tensor(int_value(rows), 2 * shape(freq)[0]),)
 
-    def reference(self, freq: Array, pos: int) -> tuple[Array]:
-        at = np.arange(pos, pos + int_value(self.rows), dtype=np.float32)
+    def reference(self, freq: Array, pos: int | Array) -> tuple[Array]:
+        if isinstance(pos, np.ndarray):
+            at = pos[:, 0].astype(np.float32)
+        else:
+            at = np.arange(pos, pos + int_value(self.rows), dtype=np.float32)
         angle = (at[:, None] * freq[None, :]).astype(np.float32)
         return (np.concatenate([np.cos(angle), np.sin(angle)], axis=1),)
 
-    def lower_row(self, b: RowBuilder, freq: RowValue, pos: SSAValue) -> tuple[RowValue]:
+    def lower_row(self, b: RowBuilder, freq: RowValue, pos: SSAValue | RowValue) -> tuple[RowValue]:
         half = shape(self.freq.type)[0]
         buffer = b.buffers[self.table]
-        at = b.insert(IndexCastOp(b.insert(AddiOp(pos, b.row)), i32))
-        position = b.insert(BroadcastOp(b.insert(SIToFPOp(at, f32)), VECTOR))
+        if isinstance(pos, SSAValue):
+            at = b.insert(SIToFPOp(b.insert(IndexCastOp(b.insert(AddiOp(pos, b.row)), i32)), f32))
+        else:
+            at = b.sum(pos, 1)
+        position = b.insert(BroadcastOp(at, VECTOR))
 
         def body(columns: Columns) -> None:
             angle = b.insert(MulfOp(position, freq.columns(columns)))

@@ -3,10 +3,12 @@
     %w = ck.weight @blk.0.attn_q : !ck.q<576x576xq4_1>        a matrix [out, in], as stored or packed
     %g = ck.weight @blk.0.attn_norm : tensor<576xf32>         a vector
 
-Names are the frontend's; who executes the module supplies the values.
+Names are the frontend's; who executes the module supplies the values. In training the tensors that live from
+one step to the next are weights too: `grad.<name>`, `adam_m.<name>`, and the trained tensors themselves,
+which ops that say so (`Accumulates`, `ck.adamw`, `ck.sgd`) write in place.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xdsl.dialects.builtin import SymbolRefAttr, TensorType
 from xdsl.ir import Attribute
@@ -21,6 +23,7 @@ from ck.ir.types import WeightType
 @irdl_op_definition
 class WeightOp(CkOp, Named):
     name = "ck.weight"
+    IS_STATE: ClassVar[bool] = True
     value = result_def()
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)

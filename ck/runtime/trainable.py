@@ -1,0 +1,275 @@
+"""A compiled training program with its tensors: accumulate gradients, clip, update, evaluate.
+
+Rows are those of a batch of documents laid end to end (ck/ir/ops/packed_attention.py). The result depends on
+weights, batch and hyperparameters alone, never on the number of threads.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ck.errors import UsageError
+from ck.frontend.template import Template
+from ck.runtime import store
+from ck.runtime.model import build_identity, built_program
+from ck.runtime.program import Program, anonymous, pointer_table
+
+Floats = NDArray[np.float32]
+DTYPES, OPTIMIZERS, DECAYS = ("f32", "bf16"), ("adamw", "sgd"), ("matrices", "all")
+ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A micro-batch of N rows, flat.
+
+    tokens, targets [N] i32 (a target below 0 is not scored), positions [N] within the document, starts [N]
+    i32, the first row of each row's document
+    """
+
+    tokens: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    starts: NDArray[np.int32]
+
+    @property
+    def n_scored(self) -> int:
+        """Targets that count."""
+        return int((self.targets >= 0).sum())
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What the update takes at run time. max_grad_norm 0 does not clip; momentum is SGD's."""
+
+    lr: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+    momentum: float = 0.9
+
+    def for_adamw(self, step: int) -> list[float]:
+        """ck/ir/ops/adamw.py: the buffer `hyper` at update number `step`, from 1."""
+        correction1, correction2 = 1 - self.beta1**step, 1 - self.beta2**step
+        return [
+            1 - self.lr * self.weight_decay,
+            1 - self.beta1,
+            self.beta2,
+            1 - self.beta2,
+            self.eps,
+            self.lr / correction1,
+            math.sqrt(correction2),
+            self.max_grad_norm,
+        ]
+
+    def for_sgd(self, step: int) -> list[float]:
+        """ck/ir/ops/sgd.py: the buffer `hyper`."""
+        return [self.lr, self.momentum, self.weight_decay, 0, 0, 0, 0, self.max_grad_norm]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The mean loss over the scored targets of the window, and the gradients' norm before clipping."""
+
+    loss: float
+    grad_norm: float
+
+
+class Trainable:
+    """A model in training. `parameters`, `gradients` and `optimizer_state` are live views by tensor name.
+
+    rows  capacity of a micro-batch, B * T;  seq  what `step` cuts 1-D tokens into
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        program: store.StoredProgram,
+        weights: Mapping[str, Floats],
+        seq: int,
+        threads: int | None = None,
+    ) -> None:
+        self.template, self.program, self.seq = template, program, seq
+        self.optimizer = str(program.record["options"]["optimizer"])
+        manifest = program.manifest
+        self._tensors = _allocate({slot.name: slot.shape for slot in manifest.weights})
+        for name, values in program.constants.items():
+            self._tensors[name][...] = values
+        self.exe = Program(
+            program.shared_object, manifest, pointer_table(list(self._tensors.values())), threads
+        )
+        self._arguments = {a.name: _buffer(a.kind, a.shape) for a in manifest.fields() if a.kind != "index"}
+        self.exe.bind(self._arguments)
+        self.rows = len(self._arguments["tokens"])
+        self.parameters = {name: self._tensors[name] for name in template.shapes}
+        self.gradients = {name: self._tensors[f"grad.{name}"] for name in template.shapes}
+        states = ("adam_m.", "adam_v.", "momentum.")
+        self.optimizer_state = {k: v for k, v in self._tensors.items() if k.startswith(states)}
+        self.load(weights)
+
+    def load(
+        self, weights: Mapping[str, Floats], optimizer_state: Mapping[str, Floats] | None = None
+    ) -> None:
+        """Take over tensors by name. Raises UsageError for a missing one, or one of another shape."""
+        for into, given in ((self.parameters, weights), (self.optimizer_state, optimizer_state or {})):
+            for name in into if given or into is self.parameters else ():
+                if name not in given or given[name].shape != into[name].shape:
+                    found = given[name].shape if name in given else "none"
+                    raise UsageError(f"tensor {name}: {list(into[name].shape)} is required, found {found}")
+                into[name][...] = given[name]
+
+    def zero_gradients(self) -> None:
+        """Forget what has been accumulated."""
+        for gradient in self.gradients.values():
+            gradient[...] = 0
+
+    def accumulate(self, batch: Rows, weight: float) -> Floats:
+        """Add the gradient of weight * sum(nll) to the gradients; returns nll [N], 0 where not scored."""
+        n = self._take(batch)
+        slopes = self._arguments["d_nll"]
+        slopes[:n, 0] = np.where(batch.targets >= 0, np.float32(weight), np.float32(0))
+        self.exe.run("train_step", n)
+        return self._arguments["nll"][:n, 0].copy()
+
+    def evaluate(self, batch: Rows) -> Floats:
+        """nll [N] of a batch, 0 where not scored; nothing is accumulated."""
+        n = self._take(batch)
+        self.exe.run("eval", n)
+        return self._arguments["nll"][:n, 0].copy()
+
+    def grad_norm(self, hyper: Hyper) -> float:
+        """The global norm of the gradients; also makes the factor with which `update` clips them."""
+        self._arguments["hyper"][7] = hyper.max_grad_norm
+        self.exe.run("grad_norm", 1)
+        return float(self._arguments["norm"][0])
+
+    def update(self, hyper: Hyper, step: int) -> None:
+        """Update number `step`, from 1, after `grad_norm`; the gradients are zero afterwards."""
+        values = hyper.for_adamw(step) if self.optimizer == "adamw" else hyper.for_sgd(step)
+        self._arguments["hyper"][:] = values
+        self.exe.run("update", 1)
+
+    def step(
+        self, tokens: ArrayLike, targets: ArrayLike, hyper: Hyper | None = None, number: int = 1
+    ) -> StepResult:
+        """One whole update on sequences [B, T], each a document: forward, backward, clip, optimizer."""
+        batch = sequences(tokens, targets)
+        hyper = hyper or Hyper()
+        nll = self.accumulate(batch, 1 / max(1, batch.n_scored))
+        norm = self.grad_norm(hyper)
+        self.update(hyper, number)
+        return StepResult(float(nll.sum(dtype=np.float64)) / max(1, batch.n_scored), norm)
+
+    def ir(self, stage: str) -> str:
+        """The IR's text at a stage of the pipeline. Raises UsageError for another name."""
+        try:
+            return self.program.ir(stage)
+        except KeyError as error:
+            raise UsageError(str(error.args[0])) from error
+
+    def source(self) -> str:
+        """The generated C."""
+        return self.program.source()
+
+    def _take(self, batch: Rows) -> int:
+        """Put a batch where the program reads it. Raises UsageError when it does not fit."""
+        n, vocab = len(batch.tokens), self.template.hp.n_vocab
+        if not 1 <= n <= self.rows:
+            raise UsageError(f"batch: from 1 to {self.rows} rows are required, found {n}")
+        if batch.tokens.min() < 0 or max(batch.tokens.max(), batch.targets.max()) >= vocab:
+            raise UsageError(f"batch: ids are 0 to {vocab - 1}, found others")
+        for name in ("tokens", "targets", "starts"):
+            self._arguments[name][:n] = getattr(batch, name)
+        self._arguments["positions"][:n, 0] = batch.positions
+        return n
+
+
+def sequences(tokens: ArrayLike, targets: ArrayLike) -> Rows:
+    """Sequences [B, T] (or one, [T]) as rows, each a document of its own. Raises UsageError."""
+    ids, wanted = np.atleast_2d(np.asarray(tokens)), np.atleast_2d(np.asarray(targets))
+    if ids.ndim != 2 or ids.shape != wanted.shape or ids.dtype.kind not in "iu":
+        raise UsageError(
+            f"batch: tokens and targets are integers [B, T], found {ids.shape} and {wanted.shape}"
+        )
+    count, length = ids.shape
+    positions = np.tile(np.arange(length, dtype=np.int32), count)
+    starts = np.repeat(np.arange(count, dtype=np.int32) * length, length).astype(np.int32)
+    return Rows(ids.reshape(-1).astype(np.int32), wanted.reshape(-1).astype(np.int32), positions, starts)
+
+
+def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
+    """Zero tensors in one region, each on a cache line."""
+    sizes = {name: -(-4 * math.prod(shape) // ALIGN) * ALIGN for name, shape in shapes.items()}
+    region = anonymous(sum(sizes.values()) + ALIGN)
+    tensors: dict[str, Floats] = {}
+    offset = 0
+    for name, shape in shapes.items():
+        tensors[name] = region[offset : offset + 4 * math.prod(shape)].view(np.float32).reshape(shape)
+        offset += sizes[name]
+    return tensors
+
+
+def _buffer(kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.zeros(shape, np.int32 if kind == "i32" else np.float32)
+
+
+def compile_trainable(
+    template: Template | Any,
+    batch: int = 8,
+    seq: int = 512,
+    *,
+    weights: Mapping[str, Floats] | None = None,
+    init: str = "normal_0p02",
+    seed: int = 42,
+    optimizer: str = "adamw",
+    decay: str = "matrices",
+    dtype: str = "f32",
+    activation_budget: float = 1.0,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Trainable:
+    """Compile the training program of a template, or load it from the cache, with first weights.
+
+    batch, seq         capacity of a micro-batch: any B' x T' of at most batch * seq rows runs
+    weights            first weights by name; default: drawn by `init` and `seed`
+    optimizer, decay   adamw or sgd; weight decay on matrices or all
+    dtype              f32, or bf16: products of bf16 factors over f32 master weights
+    activation_budget  fraction of the activations' bytes that are saved, the others recomputed
+
+    Raises UsageError, MachineError, ResourceError: each one line.
+    """
+    for name, value, known in (
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("decay", decay, DECAYS),
+        ("dtype", dtype, DTYPES),
+    ):
+        if value not in known:
+            raise UsageError(f"{name}: one of {', '.join(known)} is required, found {value}")
+    if not isinstance(template, Template):
+        raise UsageError(f"mode train: a ck.template is required, found {type(template).__name__}")
+    if batch < 1 or seq < 1 or not 0 <= activation_budget <= 1:
+        raise UsageError(
+            f"batch and seq are at least 1, activation_budget from 0 to 1, "
+            f"found {batch}, {seq}, {activation_budget}"
+        )
+    first = template.initial_weights(init, seed) if weights is None else weights
+    options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
+    rows = batch * seq
+    front_key = store.digest("train", asdict(template.hp), rows, options, build_identity())
+    program = None if force else store.find(front_key)
+    if program is None:
+        from ck.runtime.compilation import compile_training
+
+        def fill(scratch: Any) -> str:
+            text = compile_training(scratch, template, rows, options, progress or (lambda _: None))
+            return store.digest(text, build_identity())
+
+        program = built_program(fill, front_key, force)
+    return Trainable(template, program, first, seq, threads)
