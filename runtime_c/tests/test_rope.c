@@ -32,10 +32,10 @@ static double reference(const problem* p, const float* x, const float* table, in
     const int64_t half = p->dims / 2;
     if (i >= p->dims)
         return (double)x[i];
-    const int64_t pair = p->mode == 0 ? i / 2 : i % half;
-    const bool first = p->mode == 0 ? i % 2 == 0 : i < half;
-    const double a = (double)x[p->mode == 0 ? 2 * pair : pair],
-                 b = (double)x[p->mode == 0 ? 2 * pair + 1 : pair + half];
+    const int64_t pair = p->mode % 2 == 0 ? i / 2 : i % half;
+    const bool first = p->mode % 2 == 0 ? i % 2 == 0 : i < half;
+    const double a = (double)x[p->mode % 2 == 0 ? 2 * pair : pair],
+                 b = (double)x[p->mode % 2 == 0 ? 2 * pair + 1 : pair + half];
     const double c = (double)table[pair], s = (double)table[half + pair];
     return first ? a * c - b * s : a * s + b * c;
 }
@@ -88,7 +88,7 @@ int main(void) {
     static const int64_t widths[][2] = {{64, 64}, {256, 256}, {64, 32}, {80, 20},
                                         {6, 6},   {10, 2},    {4, 0},   {34, 34}};
     for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
-        for (int64_t mode = 0; mode < 2; mode++)
+        for (int64_t mode = 0; mode < 4; mode++)
             for (int64_t n = 0; n < 4; n++)
                 check_shape(n, 1 + n, widths[i][0], mode, widths[i][1]);
 #define CK_KERNEL(symbol, isa, function) \

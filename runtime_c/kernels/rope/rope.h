@@ -2,6 +2,7 @@
 //
 //   a' = a * cos - b * sin,  b' = a * sin + b * cos      for pair i in [0, dims / 2)
 //   mode 0, interleaved: a, b = columns 2i, 2i + 1;  mode 1, neox: columns i, i + dims / 2
+//   mode + 2: the same turned back, sin negated: the gradient of the turn
 //
 // n         rows; 0 writes nothing
 // x, y      [n][heads][head_dim] f32; y is x, or overlaps it nowhere; columns from dims on are copied
