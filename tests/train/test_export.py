@@ -1,8 +1,9 @@
 """Exports: what transformers and ck's own reader make of them, and what is refused."""
 
-import errno
 import json
-from collections.abc import Callable, Iterator, Mapping
+import resource
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -250,31 +251,27 @@ def test_a_vocabulary_that_ck_cannot_read_is_refused(vocabulary: dict[str, Any],
     assert list(tmp_path.iterdir()) == []
 
 
-class Failing(Mapping[str, Any]):
-    """Weights that end in a full disk."""
-
-    def __init__(self, weights: dict[str, Any]) -> None:
-        self.weights = weights
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.weights)
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "blk.1.ffn_up.weight":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return self.weights[name]
+@contextmanager
+def room_for(n_bytes: int) -> Generator[None]:
+    """The system refuses to let a file grow past `n_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_everything_as_it_was(to_gguf: Export, to_folder: Export, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_bytes", [0, 3000, 200_000])
+def test_a_full_disk_leaves_everything_as_it_was(
+    n_bytes: int, to_gguf: Export, to_folder: Export, tmp_path: Path
+) -> None:
     hp = small("llama")
     file, folder = to_gguf(hp), to_folder(hp)
     before = {path: path.read_bytes() for path in (file, *folder.iterdir())}
     for export in (to_gguf, to_folder):
-        with pytest.raises(ResourceError, match="needs room on its disk, no space left on device"):
-            export(hp, weights=Failing(random_weights(hp)), force=True)
+        with room_for(n_bytes), pytest.raises(ResourceError, match="needs room on its disk, file too large"):
+            export(hp, weights=random_weights(hp, 7), force=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

@@ -1,10 +1,10 @@
 """A model as one GGUF file, as llama.cpp and ck read it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quantize
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
 from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
+from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_model
 from ck.frontend.vocabulary import read_vocabulary
@@ -58,11 +59,9 @@ def export_gguf(
         **vocabulary,
     }
     with disk_errors(path), replacing(path) as file:
-        writer = GGUFWriter(file.name, hp.arch)
-        try:
-            _write_gguf(writer, keys, shapes, weights, storage)
-        finally:
-            writer.close()
+        stored = {name: storage if len(shape) > 1 else "f32" for name, shape in shapes.items()}
+        _write_header(file.name, hp.arch, keys, shapes, stored)
+        _append(file, (_encode(n, checked_tensor(weights, n, shapes[n]), stored[n]) for n in shapes))
         _check_header(path, Path(file.name), hp)
 
 
@@ -79,27 +78,43 @@ def _check_storage(storage: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
-def _write_gguf(
-    writer: GGUFWriter,
+def _write_header(
+    path: str,
+    arch: str,
     keys: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
-    weights: Weights,
-    storage: str,
+    stored: Mapping[str, str],
 ) -> None:
+    """Everything but the tensors' data, which follows in the order of `shapes`.
+
+    The data is not the package's to write: numpy's `tofile` does not say why it failed.
+    """
+    writer = GGUFWriter(path, arch)
     for key, value in keys.items():
         kind, item = _value_types(key, value)
         writer.add_key_value(key, value.tolist() if isinstance(value, np.ndarray) else value, kind, item)
-    stored = {name: storage if len(shape) > 1 else "f32" for name, shape in shapes.items()}
     for name, shape in shapes.items():
         of = BY_NAME[stored[name]]
         n_bytes = of.row_bytes(shape[-1]) * int(np.prod(shape[:-1], dtype=np.int64))
         ggml_type = GGMLQuantizationType(of.ggml_id)
         writer.add_tensor_info(name, shape, np.dtype(np.float32), n_bytes, raw_dtype=ggml_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for name, shape in shapes.items():
-        writer.write_tensor_data(_encode(name, checked_tensor(weights, name, shape), stored[name]))
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    finally:
+        writer.close()
+
+
+def _append(file: BinaryIO, tensors: Iterable[NDArray[Any]]) -> None:
+    """The tensors' data behind the header, each at a multiple of the alignment."""
+    end = file.seek(0, os.SEEK_END)
+    for tensor in tensors:
+        file.write(bytes(-end % DEFAULT_ALIGNMENT))
+        file.write(tensor.data)
+        end = file.tell()
+    file.write(bytes(-end % DEFAULT_ALIGNMENT))
+    file.flush()
 
 
 def _encode(name: str, values: NDArray[np.float32], storage: str) -> NDArray[Any]:
