@@ -69,11 +69,12 @@ def _run(
     return ()
 
 
-def _write_states(op: Updates, values: Mapping[SSAValue, Any]) -> None:
-    """Put new values where the states they update lie."""
+def _write_states(op: Updates, values: dict[SSAValue, Any]) -> None:
+    """Put new values where the states they update lie; what updates them again finds them there."""
     for result, operand in op.updated:
         if is_state(operand):
             values[operand][...] = values[result]
+            values[result] = values[operand]
 
 
 def _results(

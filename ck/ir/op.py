@@ -230,6 +230,14 @@ def is_state(value: SSAValue) -> bool:
     return isinstance(value.op, CkOp) and value.op.IS_STATE
 
 
+RECOMPUTED = "ck.recomputed"
+
+
+def is_recomputed(op: Operation) -> bool:
+    """Whether `op` does again in the backward pass what the forward pass has done."""
+    return RECOMPUTED in op.attributes
+
+
 class Updates(Operation):
     """Some results are operands' new values, written over the old ones."""
 

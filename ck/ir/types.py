@@ -186,6 +186,11 @@ def is_buffer(of: Attribute) -> TypeGuard[MemRefType[Attribute]]:
     return isinstance(of, MemRefType)
 
 
+def keeps_rows(of: Attribute) -> bool:
+    """Whether a type is a row-major weight, as trained matrices are."""
+    return isinstance(of, WeightType) and of.layout.data == "rows"
+
+
 def trained(*sizes: int) -> Attribute:
     """The type of a trained tensor, its gradient and its moments: a vector, or a row-major f32 matrix."""
     return tensor(*sizes) if len(sizes) == 1 else WeightType.of(sizes, "f32", "rows")

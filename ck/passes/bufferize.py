@@ -23,7 +23,8 @@ After:
 What an op updates is written where it lies: a cache, and the states of training (weights, gradients,
 moments).
 
-Raises for a function without a live count `n`, and for one that returns an argument or a view.
+Raises for a function without a live count `n`, and for one that returns an argument, a view, a state or what
+is written over another value.
 """
 
 from collections.abc import Sequence
@@ -112,9 +113,10 @@ class _Function:
         if self.live is None:
             raise VerifyException(f"@{self.name}: an index argument named n is required, the live count")
         for value in self.returned:
-            if not isinstance(value.owner, CkOp) or isinstance(value.owner, ReshapeOp):
+            if not _has_own_buffer(value):
                 raise VerifyException(
-                    f"@{self.name}: returns an argument or a view, which has no buffer of its own"
+                    f"@{self.name}: returns %{value.name_hint}, an argument, a view, a state or written over "
+                    "another value, which has no buffer of its own"
                 )
         for op in self.old.ops:
             self._bufferize(op)
@@ -216,6 +218,8 @@ class _Function:
             return None
         operand = op.operands[op.IN_PLACE_OPERAND]
         root = _root(operand)
+        if sum(_root(value) is root for value in op.operands) > 1:
+            return None
         made = isinstance(root.owner, CkOp) and not is_state(root)
         free = made and self._last_use(root) is op and root not in self.outputs
         return self.buffers[operand] if free else None
@@ -229,6 +233,14 @@ class _Function:
                 later = self._last_use(use.operation.y)
                 users.extend([later] if later is not None else [])
         return max(users, key=self.order.__getitem__, default=None)
+
+
+def _has_own_buffer(value: SSAValue) -> bool:
+    """Whether an op makes `value` in memory that is the value's alone."""
+    op = value.owner
+    if isinstance(op, Updates) and any(value is new for new, _ in op.updated):
+        return False
+    return isinstance(op, CkOp) and not isinstance(op, ReshapeOp) and not is_state(value)
 
 
 def _root(value: SSAValue) -> SSAValue:

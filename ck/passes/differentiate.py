@@ -1,7 +1,8 @@
 """Append to a function the gradient of its results with respect to its weights, by the ops' own `vjp`.
 
 The function takes a cotangent for each of its results as a further argument and returns, after the results, a
-gradient for each weight. What the gradient reads of the forward pass is simply used again.
+gradient for each weight. What the gradient reads of the forward pass is simply used again; parts of it on
+which no weight depends (here the rows' own gradient) are not made.
 
 Before:
     func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> attributes {ck.trainable = [@up]} {
@@ -126,7 +127,8 @@ def differentiate(function: func.FuncOp, wrt: Sequence[str]) -> None:
     last = block.last_op
     assert isinstance(last, func.ReturnOp)
     active = _active(block, set(wrt))
-    forward = [op for op in block.ops if isinstance(op, CkOp)]
+    before = list(block.ops)
+    forward = [op for op in before if isinstance(op, CkOp)]
     to = _Cotangents(Builder(InsertPoint.before(last)))
     for value in last.operands:
         seed = block.insert_arg(value.type, len(block.args))
@@ -140,10 +142,18 @@ def differentiate(function: func.FuncOp, wrt: Sequence[str]) -> None:
     gradients = _gradients(block, wrt, to)
     returned = [*last.operands, *gradients]
     Rewriter.replace_op(last, func.ReturnOp(*returned))
+    _erase_unread(block, set(before))
     types = ([arg.type for arg in block.args], [value.type for value in returned])
     function.function_type = FunctionType.from_lists(*types)
     function.attributes.pop(TRAINABLE, None)
     function.attributes[GRADIENTS] = symbol_list(wrt)
+
+
+def _erase_unread(block: Block, kept: set[Operation]) -> None:
+    """Erase the ops of the gradient whose results nothing reads."""
+    for op in reversed(list(block.ops)):
+        if op not in kept and op.results and not any(result.uses for result in op.results):
+            Rewriter.erase_op(op)
 
 
 def _gradients(block: Block, wrt: Sequence[str], to: _Cotangents) -> list[SSAValue]:

@@ -21,7 +21,8 @@ After:
 
 Leaves a product alone when its result has another user (it would be computed twice), and a gate whose two
 weights have different types (the kernel walks both with one layout) or are trained (row-major ones have
-none).
+none). Products that the backward pass recomputes are not joined with those of the forward pass, whose results
+would then be kept.
 """
 
 from collections.abc import Sequence
@@ -34,17 +35,18 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ck.ir.functions import bodies
-from ck.ir.op import CkOp
+from ck.ir.op import CkOp, is_recomputed
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.cross_entropy import CrossEntropyBwdOp, CrossEntropyOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
 from ck.ir.ops.glu import GluOp
-from ck.ir.ops.linear import LinearOp, is_quantized, keeps_rows
+from ck.ir.ops.linear import LinearOp, is_quantized
 from ck.ir.ops.linear_multi import LinearMultiOp
 from ck.ir.ops.matmul import MatmulOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.silu import SiluOp
 from ck.ir.ops.weight import WeightOp
+from ck.ir.types import keeps_rows
 
 GATES: dict[type[CkOp], str] = {SiluOp: "silu", GeluTanhOp: "gelu_tanh"}
 
@@ -104,19 +106,22 @@ def _fuse_gate(op: MulOp) -> None:
 def _fuse_products(block: Block) -> None:
     """Join the products of each row value into one op at the place of the first."""
     # Quantised weights take quantised rows, float weights f32 rows: they are not products of the same rows.
-    groups: dict[tuple[SSAValue, bool], list[LinearOp]] = {}
+    groups: dict[tuple[SSAValue, bool, bool], list[LinearOp]] = {}
     for op in block.ops:
         if isinstance(op, LinearOp) and op.residual is None:
-            groups.setdefault((op.x, is_quantized(op.w.type)), []).append(op)
+            key = (op.x, is_quantized(op.w.type), is_recomputed(op))
+            groups.setdefault(key, []).append(op)
     for products in groups.values():
         weights = [product.w.owner for product in products]
         if len(products) < 2 or not all(isinstance(weight, WeightOp) for weight in weights):
             continue
         for weight in weights:
             assert isinstance(weight, WeightOp)
-            weight.detach()
-            Rewriter.insert_op(weight, InsertPoint.before(products[0]))
+            if not weight.is_before_in_block(products[0]):
+                weight.detach()
+                Rewriter.insert_op(weight, InsertPoint.before(products[0]))
         joined = LinearMultiOp.build_op(products[0].x, *(product.w for product in products))
+        joined.attributes.update(products[0].attributes)
         Rewriter.insert_op(joined, InsertPoint.before(products[0]))
         for product, result in zip(products, joined.y, strict=True):
             result.name_hint = product.y.name_hint

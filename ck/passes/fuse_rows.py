@@ -21,7 +21,8 @@ After:
       func.return %y : tensor<2x3xf32>
     }
 
-Keeps two groups apart when their rows differ in number, or when joining them would close a cycle.
+Keeps two groups apart when their rows differ in number, or when joining them would close a cycle; and an op
+that the backward pass recomputes from those of the forward pass: with them it would be done at once and kept.
 """
 
 from collections.abc import Iterable
@@ -35,7 +36,7 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
 from ck.ir.functions import bodies
-from ck.ir.op import RowWise
+from ck.ir.op import RowWise, is_recomputed
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.types import shape
 
@@ -53,6 +54,8 @@ def why_apart(producer: Operation, consumer: Operation) -> str:
     first, second = rows_of(producer), rows_of(consumer)
     if first != second:
         return f"{first} rows against {second}"
+    if is_recomputed(consumer) and not is_recomputed(producer):
+        return f"{consumer.name} is recomputed later"
     return "joining them would close a cycle"
 
 
@@ -80,6 +83,8 @@ class _Groups:
     def try_join(self, producer: Operation, consumer: Operation) -> None:
         first, second = self.members[producer], self.members[consumer]
         if first is second or rows_of(producer) != rows_of(consumer):
+            return
+        if is_recomputed(consumer) and not is_recomputed(producer):
             return
         joined = sorted(first + second, key=self.order.__getitem__)
         if not self._convex(joined):

@@ -51,7 +51,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.functions import training_options
-from ck.ir.op import CkOp, KernelOp, Product, RowWise, type_bytes
+from ck.ir.op import RECOMPUTED, CkOp, KernelOp, Product, RowWise, type_bytes
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.weight import WeightOp
@@ -148,7 +148,7 @@ class _Joint:
             if value not in copies:
                 operands = [copy_of(operand, before) for operand in op.operands]
                 again = op.clone(value_mapper=dict(zip(op.operands, operands, strict=True)))
-                again.attributes["ck.recomputed"] = UnitAttr()
+                again.attributes[RECOMPUTED] = UnitAttr()
                 Rewriter.insert_op(again, InsertPoint.before(before))
                 copies.update(zip(op.results, again.results, strict=True))
             return copies[value]

@@ -33,8 +33,7 @@ from ck.ir.op import (
     WritesStates,
     to_bf16,
 )
-from ck.ir.ops.linear import keeps_rows
-from ck.ir.types import WeightType, shape, tensor, trained
+from ck.ir.types import WeightType, keeps_rows, shape, tensor, trained
 
 # Rows of logits that exist at once: [512, V] is a tile for the products, and 2 MiB a thousand words.
 CHUNK = 512

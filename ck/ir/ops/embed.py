@@ -37,8 +37,8 @@ from ck.ir.op import (
     WritesStates,
     int_value,
 )
-from ck.ir.ops.linear import keeps_rows, storage_of
-from ck.ir.types import WeightType, shape, tensor, trained
+from ck.ir.ops.linear import storage_of
+from ck.ir.types import WeightType, keeps_rows, shape, tensor, trained
 
 
 @irdl_op_definition

@@ -21,7 +21,7 @@ from xdsl.utils.exceptions import VerifyException
 from ck.dtypes import activation_row_bytes
 from ck.ir.op import Array, CkOp, Cost, Differentiable, InPlace, KernelCall, KernelOp, Product, to_bf16
 from ck.ir.ops.matmul import MatmulOp
-from ck.ir.types import ActivationType, WeightType, shape, tensor
+from ck.ir.types import ActivationType, WeightType, keeps_rows, shape, tensor
 
 
 def activations(x: Array, k: int) -> Array:
@@ -106,11 +106,6 @@ def compute_of(symbol: str) -> dict[str, Attribute]:
     """The attribute of the product that a `ck_matmul_…` symbol computes."""
     is_bf16 = symbol.startswith("ck_matmul") and symbol.endswith("_bf16")
     return {"compute": StringAttr("bf16")} if is_bf16 else {}
-
-
-def keeps_rows(weight: Attribute) -> bool:
-    """Whether a weight type is row-major, as trained weights are."""
-    return isinstance(weight, WeightType) and weight.layout.data == "rows"
 
 
 def storage_of(weight: Attribute) -> str:

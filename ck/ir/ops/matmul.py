@@ -39,7 +39,7 @@ from ck.ir.op import (
     str_value,
     to_bf16,
 )
-from ck.ir.types import WeightType, is_tensor, shape, tensor, trained
+from ck.ir.types import WeightType, is_tensor, keeps_rows, shape, tensor, trained
 
 FORMS = ("nn", "tn")
 
@@ -64,7 +64,7 @@ class MatmulOp(CkOp, KernelOp, Product, Accumulates, InPlace, AcrossRows):
         kind = str_value(form)
         if kind not in FORMS:
             raise VerifyException(f"ck.matmul: form is one of {', '.join(FORMS)}, got {kind}")
-        if kind == "nn" and is_tensor(b):
+        if kind == "nn" and not keeps_rows(b):
             raise VerifyException(f"ck.matmul nn: b is a !ck.q of layout rows, got {b}")
         depth = (shape(a)[1], shape(b)[0]) if kind == "nn" else (shape(a)[0], shape(b)[0])
         if depth[0] != depth[1] or (kind == "tn" and not is_tensor(b)):
