@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ck.ir.op import CkOp, Differentiable, InPlace, KernelOp, RowWise
+from ck.ir.op import CkOp, Differentiable, InPlace, KernelOp, RowWise, Updates
 from ck.ir.ops import OPS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ops.md"
@@ -38,7 +38,7 @@ def page() -> str:
 
 def _row(op: type[CkOp]) -> str:
     gradient = "yes" if issubclass(op, Differentiable) else ""
-    in_place = "yes" if issubclass(op, InPlace) else ""
+    in_place = "yes" if issubclass(op, InPlace | Updates) else ""
     return f"| `{op.name}` | {_computed_by(op)} | {gradient} | {in_place} |\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType, dequantize
-from xdsl.dialects.builtin import Float32Type, TensorType
+from xdsl.dialects.builtin import Float32Type, StringAttr, TensorType, i32
 from xdsl.ir import Attribute, Block
 
 from ck.ir.op import CkOp
@@ -23,13 +23,34 @@ FOLDER = Path(__file__).parent
 F16_FIELDS = {"q8_0": (0,), "q5_0": (0,), "q4_1": (0, 2), "q4_k": (0, 2), "q6_k": (208,)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """Operand types and properties of one instance; `numbers` are its index operands' values."""
+    """Operand types and properties of one instance.
+
+    numbers  the values of its index operands
+    given    the values of other operands that cannot be just any numbers, by place
+    compute  the type to which ck-assign-precision has the factors of a product rounded
+    """
 
     operands: tuple[Attribute, ...]
     properties: Mapping[str, Any] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()
+    given: Mapping[int, Any] = field(default_factory=dict)
+    compute: str = "f32"
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that its rows are of."""
+        rows = next((shape(of)[0] for of in self.operands if hasattr(of, "get_shape")), 1)
+        return rows // self.properties.get("rows_per_token", 1)
+
+    def has_rows(self, place: int) -> bool:
+        """Whether an operand has rows of tokens: vectors of numbers and weights have none."""
+        of = self.operands[place]
+        if isinstance(of, ActivationType):
+            return True
+        is_rows = isinstance(of, TensorType) and (len(shape(of)) == 2 or of.element_type == i32)
+        return is_rows and shape(of)[0] % self.capacity == 0
 
 
 @dataclass(frozen=True)
@@ -40,16 +61,18 @@ class Refusal:
     words: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpCase:
     """One op's tests.
 
     samples    three instances, one of them of odd sizes
     refusals   one for every VerifyException of `infer`
-    roundings  row-wise ops: from operands and result in f64 to a bound of the error in units of 2^-23, the
-               roundings of the formula times what each is multiplied with
+    roundings  row-wise ops: from operands and results in f64 to a bound of each result's error in units of
+               2^-23, the roundings of the formula times what each is multiplied with
     scales     row-wise ops: the standard deviations of the inputs that are tried
     build      how an instance is made where `build_op` is not it
+    slopes     instances whose gradient is held against finite differences, where `samples` will not do
+    no_slope   operands and results through which no gradient flows; integers are known to have none
     """
 
     op: type[CkOp]
@@ -58,11 +81,15 @@ class OpCase:
     roundings: Callable[..., Any] | None = None
     scales: tuple[float, ...] = (1.0, 30.0, 1e-4)
     build: Callable[..., CkOp] | None = None
+    slopes: tuple[Sample, ...] | None = None
+    no_slope: frozenset[str] = frozenset()
 
     def make(self, sample: Sample) -> tuple[Block, CkOp]:
         """An instance in a block whose arguments are its operands."""
         block = Block(arg_types=sample.operands)
         op = (self.build or self.op.build_op)(*block.args, **sample.properties)
+        if sample.compute != "f32":
+            op.attributes["compute"] = StringAttr(sample.compute)
         block.add_op(op)
         return block, op
 
@@ -88,7 +115,13 @@ def draw(sample: Sample, scale: float = 1.0) -> list[Operand]:
     rng = np.random.default_rng(len(sample.operands))
     numbers = iter(sample.numbers)
     n_vocab = min((shape(of)[0] for of in sample.operands if isinstance(of, WeightType)), default=1)
-    return [_draw(of, rng, numbers, n_vocab, scale) for of in sample.operands]
+    drawn = [_draw(of, rng, numbers, n_vocab, scale) for of in sample.operands]
+    for place, value in sample.given.items():
+        of = sample.operands[place]
+        dtype = np.int32 if isinstance(of, TensorType) and of.element_type == i32 else np.float32
+        rows = np.array(value, dtype).reshape(shape(of))
+        drawn[place] = Operand(rows, rows)
+    return drawn
 
 
 def _draw(
@@ -142,3 +175,8 @@ def pack_cache(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     heads, capacity, head_dim = keys.shape
     blocks = keys.reshape(heads, capacity // 64, 64, head_dim).swapaxes(2, 3)
     return np.concatenate([part.ravel().view(np.uint8) for part in (np.ascontiguousarray(blocks), values)])
+
+
+def ids(*sizes: int) -> TensorType:
+    """`tensor<...xi32>`: tokens, targets, first rows of documents."""
+    return TensorType(i32, sizes)

@@ -8,7 +8,7 @@ import numpy as np
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute
 
-from ck.ir.op import CkOp, KernelCall, KernelOp
+from ck.ir.op import CkOp, InPlace, KernelCall, KernelOp, Updates
 from ck.ir.ops import OPS
 from ck.ir.types import ActivationType, KvType, WeightType, shape
 from ck.runtime.library import library
@@ -30,6 +30,11 @@ def wiring(
     """Each call of `op` with its outputs and inputs, in the order of the kernels' prototypes."""
     assert isinstance(op, KernelOp)
     calls = op.kernels()
+    if calls[0].outs is not None:
+        known = dict(zip((*op.operands, *op.results), (*ins, *outs), strict=True))
+        for call in calls:
+            yield call, [known[value] for value in call.outs], [known.get(value, n) for value in call.ins]
+        return
     ins = list(ins)
     if not any(isinstance(value.type, IndexType) for value in op.operands):
         ins.append(n)
@@ -53,13 +58,33 @@ def pack(of: WeightType, stored: np.ndarray) -> np.ndarray:
     return packed
 
 
-def run_kernels(op: CkOp, operands: Sequence[Operand], n: int, nth: int) -> list[np.ndarray]:
-    """The results of `op` by libck_rt, its slices run one after the other."""
+def outputs(op: CkOp, ins: Sequence[Any]) -> list[Any]:
+    """Where the results go that are not caches: over the operand that the op updates, or to fresh memory."""
+    updated = dict(op.updated) if isinstance(op, Updates) else {}
+    place_of = {value: place for place, value in enumerate(op.operands)}
+    return [
+        ins[place_of[updated[value]]] if value in updated else empty(value.type)
+        for value in op.results
+        if not isinstance(value.type, KvType)
+    ]
+
+
+def run_kernels(
+    op: CkOp, operands: Sequence[Operand], n: int, nth: int, in_place: bool = False
+) -> list[np.ndarray]:
+    """The results of `op` by libck_rt, its slices run one after the other.
+
+    With `in_place` the first result is written over the operand that an `InPlace` op may overwrite.
+    """
     stored: list[Any] = []
     for value, operand in zip(op.operands, operands, strict=True):
         of = value.type
-        stored.append(pack(of, operand.stored) if isinstance(of, WeightType) else _copy(operand.stored))
-    outs = [empty(value.type) for value in op.results if not isinstance(value.type, KvType)]
+        packed = isinstance(of, WeightType) and of.layout.data != "rows"
+        stored.append(pack(of, operand.stored) if packed else _copy(operand.stored))
+    outs = outputs(op, stored)
+    if in_place:
+        assert isinstance(op, InPlace)
+        outs[0] = stored[op.IN_PLACE_OPERAND]
     for call, to, given in wiring(op, stored, outs, n):
         arguments = [_argument(value) for value in (*to, *given, *call.immediates.values())]
         for tid in range(nth):
@@ -79,8 +104,8 @@ def _argument(value: Any) -> Any:
 
 def run_emulation(op: CkOp, operands: Sequence[Operand], n: int) -> list[Any]:
     """The results of `op` by the emulations of the kernels it calls."""
-    values = [operand.value for operand in operands]
-    outs = [empty(value.type) for value in op.results if not isinstance(value.type, KvType)]
+    values = [_copy(operand.value) for operand in operands]
+    outs = outputs(op, values)
     for call, to, given in wiring(op, values, outs, n):
         EMULATED[emulation_of(call.symbol)].emulate(call.symbol, to, given, call.immediates)
     return outs or [values[0]]

@@ -2,7 +2,7 @@
 
 from ck.dtypes import BY_NAME
 from ck.ir.ops.linear import LinearOp
-from ck.ir.types import ActivationType, WeightType, tensor
+from ck.ir.types import ActivationType, WeightType, tensor, trained
 from tests.ops.case import OpCase, Refusal, Sample
 
 
@@ -12,6 +12,34 @@ def sample(rows: int, n_out: int, n_in: int, storage: str, residual: bool = Fals
     added = (tensor(rows, n_out),) if residual else ()
     return Sample((x, WeightType.of((n_out, n_in), storage), *added))
 
+
+def trains(rows: int, n_out: int, n_in: int, residual: bool = False, compute: str = "f32") -> Sample:
+    """With a weight that is trained."""
+    added = (tensor(rows, n_out),) if residual else ()
+    return Sample((tensor(rows, n_in), trained(n_out, n_in), *added), compute=compute)
+
+
+TRAINED = OpCase(
+    LinearOp,
+    samples=(trains(1, 17, 64), trains(3, 65, 33, True), trains(7, 5, 300)),
+    refusals=(
+        Refusal(Sample((ActivationType.of((1, 32)), trained(5, 32))), "a float weight .* takes f32 rows"),
+    ),
+)
+
+# A packed weight has no gradient; what rounding to bf16 does has no slope.
+NO_SLOPES = ()
+
+BF16 = OpCase(
+    LinearOp,
+    samples=(
+        trains(1, 17, 64, compute="bf16"),
+        trains(5, 65, 33, True, compute="bf16"),
+        trains(3, 7, 300, compute="bf16"),
+    ),
+    refusals=(),
+    slopes=NO_SLOPES,
+)
 
 CASE = OpCase(
     LinearOp,
@@ -28,16 +56,19 @@ CASE = OpCase(
             "the residual is tensor<1x17",
         ),
     ),
+    slopes=NO_SLOPES,
 )
 
 HALVES = OpCase(
     LinearOp,
     samples=(sample(1, 17, 65, "f16"), sample(3, 65, 33, "bf16", True), sample(7, 33, 3, "f32", True)),
     refusals=(),
+    slopes=NO_SLOPES,
 )
 
 BLOCKS = OpCase(
     LinearOp,
     samples=(sample(5, 33, 96, "q4_1"), sample(1, 47, 160, "q5_0"), sample(9, 16, 512, "q6_k", True)),
     refusals=(),
+    slopes=NO_SLOPES,
 )

@@ -1,7 +1,7 @@
 """`ck.linear_multi`"""
 
 from ck.ir.ops.linear_multi import LinearMultiOp
-from ck.ir.types import ActivationType, WeightType, tensor
+from ck.ir.types import ActivationType, WeightType, tensor, trained
 from tests.ops.case import OpCase, Refusal, Sample
 
 CASE = OpCase(
@@ -31,4 +31,14 @@ CASE = OpCase(
             "all weights quantised or none",
         ),
     ),
+)
+
+TRAINED = OpCase(
+    LinearMultiOp,
+    samples=(
+        Sample((tensor(1, 37), trained(17, 37), trained(5, 37))),
+        Sample((tensor(3, 65), trained(33, 65), trained(7, 65), trained(7, 65))),
+        Sample((tensor(5, 64), trained(9, 64), trained(16, 64)), compute="bf16"),
+    ),
+    refusals=(),
 )

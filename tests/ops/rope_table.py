@@ -23,3 +23,19 @@ CASE = OpCase(
     # Sine and cosine are good up to angles of 1e5.
     scales=(1.0, 1e-4),
 )
+
+POSITIONS = OpCase(
+    RopeTableOp,
+    samples=(
+        Sample((tensor(17), tensor(1, 1)), {"rows": 1}, given={1: [5]}),
+        # Two documents.
+        Sample((tensor(33), tensor(5, 1)), {"rows": 5}, given={1: [0, 1, 2, 0, 1]}),
+        Sample((tensor(32), tensor(3, 1)), {"rows": 3}, given={1: [4095, 0, 1]}),
+    ),
+    refusals=(
+        Refusal(Sample((tensor(3), tensor(2, 1)), {"rows": 1}), "positions are tensor<1x1x"),
+        Refusal(Sample((tensor(3), tensor(2)), {"rows": 2}), "positions are tensor<2x1x"),
+    ),
+    roundings=CASE.roundings,
+    scales=CASE.scales,
+)
