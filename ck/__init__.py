@@ -53,3 +53,12 @@ def template(family: str, **sizes: Any) -> "Template":
     from ck.frontend.template import make_template
 
     return make_template(family, **sizes)
+
+
+def __getattr__(name: str) -> Any:
+    """`ck.train`, imported on first use."""
+    if name == "train":
+        from importlib import import_module
+
+        return import_module("ck.train")
+    raise AttributeError(f"module 'ck' has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """What may stand where a model is wanted, and the file it means: a GGUF file, a run directory, a known name.
 
-A run directory holds run.json, whose `model.file` is the name of a file in that directory.
+A run directory holds run.json, whose `model.file` is the name of a file in that directory. That of a training
+run has one once a checkpoint was promoted; such a run may be given by its name too.
 """
 
 import difflib
@@ -12,6 +13,7 @@ from typing import Any
 from ck.errors import MalformedError, UnsupportedError, UsageError
 from ck.runtime.fetch import Progress, is_pulled, model_path, pull, silent
 from ck.runtime.known_models import known_models
+from ck.runtime.paths import cache_root
 
 
 def resolve_model(argument: str, progress: Progress = silent) -> Path:
@@ -29,6 +31,9 @@ def resolve_model(argument: str, progress: Progress = silent) -> Path:
         return _of_directory(path)
     if path.exists():
         return path
+    run = cache_root() / "train" / argument
+    if Path(argument).name == argument and (run / "run.json").is_file():
+        return _of_directory(run)
     model = known_models().get(argument)
     if model is not None:
         return model_path(model) if is_pulled(model) else pull(model, progress)
@@ -48,6 +53,8 @@ def _of_directory(directory: Path) -> Path:
         if (directory / "config.json").is_file():
             raise UnsupportedError(f"{directory}: this version reads GGUF files, not model folders; {_HINT}")
         raise UsageError(f"{directory}: a run directory must have run.json, it has none; give a .gguf file")
+    if _is_unpromoted(record):
+        raise UsageError(f"{directory}: this run has no model yet; run: ck promote {directory.name}")
     name = _model_file(record)
     # A run directory may come from anywhere: its record names a neighbour, never a path.
     if name in ("", ".", "..") or Path(name).name != name:
@@ -56,6 +63,15 @@ def _of_directory(directory: Path) -> Path:
     if not file.is_file():
         raise UsageError(f"{record}: model.file must be a file in the directory, {name} is not there")
     return file
+
+
+def _is_unpromoted(record: Path) -> bool:
+    """Whether run.json is that of a training run none of whose checkpoints is its model."""
+    try:
+        data: Any = json.loads(record.read_text("utf-8"))
+        return "hyperparameters" in data and "model" not in data
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def _model_file(record: Path) -> str:

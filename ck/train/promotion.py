@@ -1,0 +1,84 @@
+"""Promotion: a checkpoint becomes the run's model, the one that `ck run RUN` talks to.
+
+The weights are written as `model.gguf` (f32, with the run's tokenizer), whole or not at all; then run.json
+names that file and the step. Promoting again replaces it; a reader has the earlier model or the new one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ck.errors import UsageError
+from ck.train.checkpoints import Checkpoints
+from ck.train.export.gguf_file import export_gguf
+from ck.train.export.source import source_of_run
+from ck.train.rundir import RunDirectory, read_json
+
+MODEL = "model.gguf"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that can be promoted."""
+
+    step: int
+    dev_loss: float | None
+    is_latest: bool
+    is_best: bool
+    is_promoted: bool
+
+
+def candidates(name: str) -> list[Candidate]:
+    """The checkpoints of run `name`, by step. Raises UsageError when there is no such run."""
+    run = RunDirectory.open(name)
+    checkpoints = Checkpoints(run)
+    promoted = promoted_step(run.path)
+    latest, best = checkpoints.linked("latest"), checkpoints.linked("best")
+    found: list[Candidate] = []
+    for step in checkpoints.steps():
+        loss = read_json(checkpoints.path(step) / "state.json").get("dev_loss")
+        found.append(Candidate(step, loss, step == latest, step == best, step == promoted))
+    return found
+
+
+def promoted_step(directory: Path) -> int | None:
+    """The step that was promoted; None before the first promotion."""
+    record: Any = read_json(directory / "run.json")
+    try:
+        return int(record["model"]["step"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def choose(name: str, which: str, say: Callable[[str], None]) -> int:
+    """The step `which` means: a number, latest (the newest that verifies) or best. Raises UsageError."""
+    run = RunDirectory.open(name)
+    checkpoints = Checkpoints(run)
+    if which == "latest":
+        return checkpoints.load_newest(say).step
+    if which == "best":
+        best = checkpoints.linked("best")
+        if best is None:
+            raise UsageError(f"{run.path}: no checkpoint has a dev loss; promote latest, or a --step")
+        return best
+    if not which.isdecimal():
+        raise UsageError(f"--step: latest, best or a number is required, found {which}")
+    return checkpoints.load(int(which)).step
+
+
+def promote(name: str, step: int, say: Callable[[str], None]) -> Path:
+    """Make the checkpoint of `step` the run's model; returns the model file.
+
+    Raises UsageError when there is none, MalformedError for a damaged one, ConflictError while a trainer is
+    at work on the run.
+    """
+    run = RunDirectory.open(name)
+    with run.lock():
+        source = source_of_run(run.path, step, say)
+        target = run.path / MODEL
+        export_gguf(target, source.hp, source.weights, source.vocabulary, "f32", name=source.name, force=True)
+        record: dict[str, Any] = run.read_json("run.json")
+        record["model"] = {"file": MODEL, "step": step}
+        run.write_json("run.json", record)
+    return target

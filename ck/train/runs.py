@@ -1,0 +1,134 @@
+"""Starting and resuming runs: what `ck.train`, `ck train` and `ck resume` do."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ck import __version__
+from ck.errors import UsageError
+from ck.runtime.library import isa_path
+from ck.train.checkpoints import Checkpoints
+from ck.train.config import TrainConfig, dump_toml, load_config
+from ck.train.metrics import read_metrics
+from ck.train.rundir import RunDirectory
+from ck.train.setup import Prepared, build, prepare, reopen
+from ck.train.trainer import Quiet, Trainer, Watch
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to. Losses are nats a token, the last of their kind; None where there was none."""
+
+    path: Path
+    step: int
+    loss: float | None
+    dev_loss: float | None
+    dev_bits_per_byte: float | None
+
+
+def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResult:
+    """Make run `name` and train it to its end.
+
+    Raises ConflictError when there is such a run, MalformedError for bad data before anything is trained, and
+    what `Trainer.train` raises.
+    """
+    watch = watch or Quiet()
+    run = RunDirectory.create(name)
+    with run.lock():
+        prepared = prepare(run, config, watch.say)
+        trainable = build(run, config, prepared.template, None, watch.say)
+        run.write_bytes("config.toml", dump_toml(config).encode())
+        # Last: a directory with a run.json is a run.
+        run.write_json("run.json", _record(run, config, prepared))
+        Trainer(run, config, prepared, trainable, watch).train()
+    return result(run)
+
+
+def resume(
+    name: str,
+    watch: Watch | None = None,
+    *,
+    step: int | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> RunResult:
+    """Go on with run `name` from its newest checkpoint that verifies, or from that of `step`.
+
+    `flags` and `sets` change what a resumed run may change: its length, its threads, how often it saves.
+    Raises UsageError when there is no such run, MalformedError when nothing verifies.
+    """
+    watch = watch or Quiet()
+    run = RunDirectory.open(name)
+    with run.lock():
+        kept = load_config(run.path / "config.toml")
+        config = load_config(run.path / "config.toml", flags, sets)
+        _check_same(kept, config)
+        checkpoints = Checkpoints(run)
+        checkpoint = checkpoints.load_newest(watch.say) if step is None else checkpoints.load(step)
+        prepared = reopen(run, config)
+        if checkpoint.record["tokenizer_sha256"] != prepared.tokenizer.sha256:
+            raise UsageError(
+                f"{run.path}: tokenizer.json is not the one that step {checkpoint.step} was trained with"
+            )
+        trainable = build(run, config, prepared.template, checkpoint.weights, watch.say)
+        checkpoints.discard_after(checkpoint.step)
+        if config != kept:
+            run.write_bytes("config.toml", dump_toml(config).encode())
+        watch.say(f"resuming after step {checkpoint.step} of {prepared.total_steps}")
+        Trainer(run, config, prepared, trainable, watch, checkpoint).train()
+    return result(run)
+
+
+# What a resumed run may differ in; anything else would make another run of it.
+CHANGEABLE = (
+    "steps",
+    "epochs",
+    "total_tokens",
+    "threads",
+    "save_every",
+    "eval_every",
+    "keep_last",
+    "alerts",
+    "parity",
+)
+
+
+def _check_same(kept: TrainConfig, config: TrainConfig) -> None:
+    before, after = kept.model_dump(), config.model_dump()
+    wrong = [
+        f"{section}.{name}"
+        for section, values in before.items()
+        for name, value in values.items()
+        if value != after[section][name] and not (section == "run" and name in CHANGEABLE)
+    ]
+    if wrong:
+        raise UsageError(
+            f"resume: {', '.join(wrong)} must stay as the run began; "
+            f"only run.{', run.'.join(CHANGEABLE)} may change"
+        )
+
+
+def _record(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "ck": __version__,
+        "name": run.path.name,
+        "hyperparameters": asdict(prepared.template.hp),
+        "n_parameters": prepared.template.n_parameters,
+        "total_steps": prepared.total_steps,
+        "config_sha256": hashlib.sha256(dump_toml(config).encode()).hexdigest(),
+        "tokenizer_sha256": prepared.tokenizer.sha256,
+        "machine": {"processor": platform.machine(), "isa_path": isa_path()},
+    }
+
+
+def result(run: RunDirectory) -> RunResult:
+    """What the metrics and the checkpoints of a run say."""
+    lines = read_metrics(run)
+    last = {name: line[name] for line in lines for name in line}
+    newest = max(Checkpoints(run).steps(), default=0)
+    fields = ("loss", "dev_loss", "dev_bits_per_byte")
+    return RunResult(run.path, newest, *(last.get(name) for name in fields))
