@@ -71,6 +71,10 @@ class LinearOp(CkOp, KernelOp, Product, InPlace, Differentiable):
         return (y if residual is None else residual + y,)
 
     def vjp(self, b: Builder, dy: SSAValue) -> Sequence[SSAValue]:
+        if not keeps_rows(self.w.type):
+            raise VerifyException(
+                f"ck.linear: a gradient needs a weight of layout rows, %{self.w.name_hint} is {self.w.type}"
+            )
         dx = b.insert(MatmulOp.build_op(dy, self.w, form="nn", hint=f"d_{self.x.name_hint or 'x'}"))
         dw = b.insert(MatmulOp.build_op(dy, self.x, form="tn", hint=f"d_{self.w.name_hint or 'w'}"))
         return (dx.y, dw.y) if self.residual is None else (dx.y, dw.y, dy)
