@@ -35,3 +35,13 @@ func.func @nothing(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
   %y = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
   func.return %y : tensor<2x32xf32>
 }
+
+// A trained weight stays row-major, where its products and the optimizer find it.
+// CHECK-LABEL: @trained
+// CHECK-NEXT:    %w = ck.weight @w : !ck.q<16x32xf32, rows>
+// CHECK-NEXT:    %y = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+func.func @trained(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+  %w = ck.weight @w : !ck.q<16x32xf32, rows>
+  %y = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  func.return %y : tensor<2x16xf32>
+}

@@ -66,3 +66,55 @@ func.func @buffers(%x: memref<2x32xf32>, %n: index) {
   %a = rt.alloc : memref<2x16xf32>
   func.return
 }
+
+// States are written where they lie, chains of additions too; the logits are memory of their own.
+// CHECK-LABEL: func.func @states(
+// CHECK-NEXT:    %g = rt.weight @grad.head : !ck.q<17x32xf32, rows>
+// CHECK-NEXT:    %w = rt.weight @head : !ck.q<17x32xf32, rows>
+// CHECK-NEXT:    %dh = rt.alloc : memref<2x32xf32>
+// CHECK-NEXT:    %logits = rt.alloc : memref<2x17xf32>
+// CHECK-NEXT:    rt.call @ck_cross_entropy_logits_f32 outs(%logits : {{.*}}) ins(%h, %w, %n :
+// CHECK-NEXT:    rt.call @ck_cross_entropy_grad_rows outs(%nll, %logits : {{.*}}) ins(%t, %d, %n :
+// CHECK-NEXT:    rt.call @ck_cross_entropy_dhidden_f32 outs(%dh : {{.*}}) ins(%logits, %w, %n :
+// CHECK-NEXT:    rt.call @ck_cross_entropy_dw_f32 outs(%g : !ck.q<17x32xf32, rows>) ins(%logits, %h, %n : {{.*}}) {immediates = {first = 0 : i64, rows = 2 : i64, n_vocab = 17 : i64, d = 32 : i64, add = 1 : i64}
+// CHECK-NEXT:    rt.call @ck_embed_bwd outs(%g : !ck.q<17x32xf32, rows>) ins(%t, %dh, %n : {{.*}}) {immediates = {n_vocab = 17 : i64, d = 32 : i64, add = 1 : i64}
+// CHECK-NEXT:    func.return
+func.func @states(%h: tensor<2x32xf32>, %t: tensor<2xi32>, %d: tensor<2x1xf32>, %n: index) -> tensor<2x1xf32> {
+  %g = ck.weight @grad.head : !ck.q<17x32xf32, rows>
+  %w = ck.weight @head : !ck.q<17x32xf32, rows>
+  %nll, %dh, %dw, %logits = ck.cross_entropy_bwd %h, %w, %t, %d into %g
+    : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>, tensor<2x1xf32>, !ck.q<17x32xf32, rows>)
+    -> (tensor<2x1xf32>, tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2x17xf32>)
+  %e = ck.embed_bwd %t, %dh into %dw {n_vocab = 17 : i64} : (tensor<2xi32>, tensor<2x32xf32>, !ck.q<17x32xf32, rows>) -> !ck.q<17x32xf32, rows>
+  func.return %nll : tensor<2x1xf32>
+}
+
+// A gradient that is no state yet is memory; what adds to it adds there, and so does the sum at the end.
+// CHECK-LABEL: func.func @fresh(
+// CHECK-NEXT:    %g = rt.weight @grad.w
+// CHECK-NEXT:    %a = rt.alloc : memref<32x32xf32>
+// CHECK-NEXT:    rt.call @ck_matmul_tn_f32 outs(%a : {{.*}}) ins(%x, %x, %n :
+// CHECK-NEXT:    rt.call @ck_matmul_tn_add_f32 outs(%a : {{.*}}) ins(%y, %x, %n :
+// CHECK-NEXT:    rt.call @ck_accumulate outs(%g : {{.*}}) ins(%a : {{.*}}) {immediates = {n_elements = 1024 : i64}, split = "cols"}
+// CHECK-NEXT:    func.return
+func.func @fresh(%x: tensor<2x32xf32>, %y: tensor<2x32xf32>, %n: index) {
+  %g = ck.weight @grad.w : !ck.q<32x32xf32, rows>
+  %a = ck.matmul %x, %x {form = "tn"} : (tensor<2x32xf32>, tensor<2x32xf32>) -> !ck.q<32x32xf32, rows>
+  %b = ck.matmul %y, %x add %a {form = "tn"} : (tensor<2x32xf32>, tensor<2x32xf32>, !ck.q<32x32xf32, rows>) -> !ck.q<32x32xf32, rows>
+  %c = ck.accumulate %g, %b : !ck.q<32x32xf32, rows>, !ck.q<32x32xf32, rows> -> !ck.q<32x32xf32, rows>
+  func.return
+}
+
+// Not in place: the product still reads rows of what it would overwrite.
+// CHECK-LABEL: func.func @read_twice(
+// CHECK:         %a = rt.alloc : memref<2x32xf32>
+// CHECK-NEXT:    rt.call @ck_linear_f32 outs(%a :
+// CHECK-NEXT:    %b = rt.alloc : memref<2x32xf32>
+// CHECK-NEXT:    rt.call @ck_linear_add_f32 outs(%b : {{.*}}) ins(%a, %w, %a, %n :
+func.func @read_twice(%x: tensor<2x32xf32>, %n: index) -> tensor<2x32xf32> {
+  %w = ck.weight @w : !ck.q<32x32xf32>
+  %a = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<32x32xf32>) -> tensor<2x32xf32>
+  %b = ck.linear %a, %w add %a : (tensor<2x32xf32>, !ck.q<32x32xf32>, tensor<2x32xf32>) -> tensor<2x32xf32>
+  %y = ck.silu %b : tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %y : tensor<2x32xf32>
+}

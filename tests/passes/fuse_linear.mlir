@@ -81,3 +81,74 @@ func.func @two_types(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
   %y = ck.mul %s, %u : tensor<2x16xf32>, tensor<2x16xf32> -> tensor<2x16xf32>
   func.return %y : tensor<2x16xf32>
 }
+
+// The loss whose gradient is taken comes from the gradient's op.
+// CHECK-LABEL: @loss
+// CHECK-NOT:     ck.cross_entropy %
+// CHECK:         %nll, %dh, %dw, %[[L:.*]] = ck.cross_entropy_bwd %h, %w, %t, %d
+// CHECK-NEXT:    func.return %nll, %dh
+func.func @loss(%h: tensor<2x32xf32>, %t: tensor<2xi32>, %d: tensor<2x1xf32>) -> (tensor<2x1xf32>, tensor<2x32xf32>) {
+  %w = ck.weight @head : !ck.q<17x32xf32, rows>
+  %l, %m = ck.cross_entropy %h, %w, %t : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>) -> (tensor<2x1xf32>, tensor<2x17xf32>)
+  %nll, %dh, %dw, %logits = ck.cross_entropy_bwd %h, %w, %t, %d
+    : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>, tensor<2x1xf32>)
+    -> (tensor<2x1xf32>, tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2x17xf32>)
+  func.return %l, %dh : tensor<2x1xf32>, tensor<2x32xf32>
+}
+
+// Nothing to do: the loss is read before its gradient is there, and another loss has other targets.
+// CHECK-LABEL: @needed_before
+// CHECK:         %a, %{{.*}} = ck.cross_entropy %h, %w, %t
+// CHECK:         %b, %{{.*}} = ck.cross_entropy %h, %w, %u
+// CHECK:         ck.scale %a
+// CHECK:         ck.cross_entropy_bwd %h, %w, %t, %d
+func.func @needed_before(%h: tensor<2x32xf32>, %t: tensor<2xi32>, %u: tensor<2xi32>) -> (tensor<2x1xf32>, tensor<2x32xf32>) {
+  %w = ck.weight @head : !ck.q<17x32xf32, rows>
+  %a, %m = ck.cross_entropy %h, %w, %t : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>) -> (tensor<2x1xf32>, tensor<2x17xf32>)
+  %b, %o = ck.cross_entropy %h, %w, %u : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>) -> (tensor<2x1xf32>, tensor<2x17xf32>)
+  %d = ck.scale %a {factor = 2.000000e+00 : f32} : tensor<2x1xf32> -> tensor<2x1xf32>
+  %nll, %dh, %dw, %logits = ck.cross_entropy_bwd %h, %w, %t, %d
+    : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>, tensor<2x1xf32>)
+    -> (tensor<2x1xf32>, tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2x17xf32>)
+  func.return %b, %dh : tensor<2x1xf32>, tensor<2x32xf32>
+}
+
+// The rows' gradient of sister products is a chain: each adds to the one before.
+// CHECK-LABEL: @chain
+// CHECK:         %a = ck.matmul %p, %q {form = "nn"}
+// CHECK-NEXT:    %[[S:.*]] = ck.matmul %p, %k add %a {form = "nn"}
+// CHECK-NEXT:    %{{.*}} = ck.matmul %p, %v add %[[S]] {form = "nn"}
+// CHECK-NOT:     ck.add
+func.func @chain(%p: tensor<2x16xf32>) -> tensor<2x32xf32> {
+  %q = ck.weight @q : !ck.q<16x32xf32, rows>
+  %k = ck.weight @k : !ck.q<16x32xf32, rows>
+  %v = ck.weight @v : !ck.q<16x32xf32, rows>
+  %a = ck.matmul %p, %q {form = "nn"} : (tensor<2x16xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x32xf32>
+  %b = ck.matmul %p, %k {form = "nn"} : (tensor<2x16xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x32xf32>
+  %s = ck.add %a, %b : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  %c = ck.matmul %p, %v {form = "nn"} : (tensor<2x16xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x32xf32>
+  %d = ck.add %s, %c : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %d : tensor<2x32xf32>
+}
+
+// No gate of trained weights: its gradient wants both products. They are joined, with those of the backward pass
+// apart, and the weights stay before their first use.
+// CHECK-LABEL: @recomputed
+// CHECK:         %gate = ck.weight @gate
+// CHECK-NEXT:    %up = ck.weight @up
+// CHECK-NEXT:    %g, %u = ck.linear_multi %x, %gate, %up :
+// CHECK:         %y = ck.mul
+// CHECK-NEXT:    %[[G:.*]], %[[U:.*]] = ck.linear_multi %x, %gate, %up {ck.recomputed}
+// CHECK-NEXT:    %z = ck.mul %[[G]], %[[U]]
+func.func @recomputed(%x: tensor<2x32xf32>) -> (tensor<2x16xf32>, tensor<2x16xf32>) {
+  %gate = ck.weight @gate : !ck.q<16x32xf32, rows>
+  %g = ck.linear %x, %gate : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  %s = ck.silu %g : tensor<2x16xf32> -> tensor<2x16xf32>
+  %up = ck.weight @up : !ck.q<16x32xf32, rows>
+  %u = ck.linear %x, %up : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  %y = ck.mul %s, %u : tensor<2x16xf32>, tensor<2x16xf32> -> tensor<2x16xf32>
+  %g2 = ck.linear %x, %gate {ck.recomputed} : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  %u2 = ck.linear %x, %up {ck.recomputed} : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  %z = ck.mul %g2, %u2 : tensor<2x16xf32>, tensor<2x16xf32> -> tensor<2x16xf32>
+  func.return %y, %z : tensor<2x16xf32>, tensor<2x16xf32>
+}

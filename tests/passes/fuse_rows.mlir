@@ -50,3 +50,21 @@ func.func @nothing(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
   %y = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf32>) -> tensor<2x16xf32>
   func.return %y : tensor<2x16xf32>
 }
+
+// What is recomputed does not join what made its operand, but what reads it.
+// CHECK-LABEL: @recomputed
+// CHECK:         %a, %s = ck.fused(%x)
+// CHECK:         %p = ck.linear %s
+// CHECK:         %d = ck.fused(%a, %p) {
+// CHECK:           ck.silu {{.*}} {ck.recomputed}
+// CHECK-NEXT:      ck.mul
+// CHECK:         func.return %d
+func.func @recomputed(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
+  %w = ck.weight @w : !ck.q<32x32xf32, rows>
+  %a = ck.add %x, %x : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  %s = ck.silu %a : tensor<2x32xf32> -> tensor<2x32xf32>
+  %p = ck.linear %s, %w : (tensor<2x32xf32>, !ck.q<32x32xf32, rows>) -> tensor<2x32xf32>
+  %t = ck.silu %a {ck.recomputed} : tensor<2x32xf32> -> tensor<2x32xf32>
+  %d = ck.mul %t, %p : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %d : tensor<2x32xf32>
+}

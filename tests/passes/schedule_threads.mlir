@@ -43,3 +43,24 @@ func.func @same_bytes(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>, %u:
   rt.launch @h outs(%b : memref<4x32xf32>) ins(%u : memref<4x32xf32>) live(%n) {rows_per_token = 1 : i64}
   func.return
 }
+
+// Two calls that add to one state wait for each other, and who reads a state for who writes it; other states and
+// weights that nobody writes are read without.
+// CHECK-LABEL: @states
+// CHECK:         rt.call @a
+// CHECK-NEXT:    rt.call @b
+// CHECK-NEXT:    rt.barrier
+// CHECK-NEXT:    rt.call @c
+// CHECK-NEXT:    rt.barrier
+// CHECK-NEXT:    rt.call @d
+// CHECK-NEXT:    func.return
+func.func @states(%x: memref<4x16xf32>, %n: index, %y: memref<4x16xf32>) {
+  %w = rt.weight @w : !ck.q<16x16xf32, rows>
+  %g = rt.weight @grad.w : !ck.q<16x16xf32, rows>
+  %h = rt.weight @grad.v : !ck.q<16x16xf32, rows>
+  rt.call @a outs(%g : !ck.q<16x16xf32, rows>) ins(%x, %w, %n : memref<4x16xf32>, !ck.q<16x16xf32, rows>, index) {immediates = {}, split = "cols"}
+  rt.call @b outs(%h : !ck.q<16x16xf32, rows>) ins(%x, %w, %n : memref<4x16xf32>, !ck.q<16x16xf32, rows>, index) {immediates = {}, split = "cols"}
+  rt.call @c outs(%g : !ck.q<16x16xf32, rows>) ins(%x, %w, %n : memref<4x16xf32>, !ck.q<16x16xf32, rows>, index) {immediates = {}, split = "cols"}
+  rt.call @d outs(%y : memref<4x16xf32>) ins(%g, %n : !ck.q<16x16xf32, rows>, index) {immediates = {}, split = "rows"}
+  func.return
+}
