@@ -7,6 +7,7 @@ weights, batch and hyperparameters alone, never on the number of threads.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -245,31 +246,39 @@ def compile_trainable(
 
     Raises UsageError, MachineError, ResourceError: each one line.
     """
-    for name, value, known in (
-        ("optimizer", optimizer, OPTIMIZERS),
-        ("decay", decay, DECAYS),
-        ("dtype", dtype, DTYPES),
-    ):
-        if value not in known:
-            raise UsageError(f"{name}: one of {', '.join(known)} is required, found {value}")
     if not isinstance(template, Template):
         raise UsageError(f"mode train: a ck.template is required, found {type(template).__name__}")
-    if batch < 1 or seq < 1 or not 0 <= activation_budget <= 1:
+    options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
+    _check(options, batch, seq)
+    first = template.initial_weights(init, seed) if weights is None else weights
+    program = _program(template, batch * seq, options, force, progress or (lambda _: None))
+    return Trainable(template, program, first, seq, threads)
+
+
+def _check(options: Mapping[str, Any], batch: int, seq: int) -> None:
+    for name, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
+        if options[name] not in known:
+            raise UsageError(f"{name}: one of {', '.join(known)} is required, found {options[name]}")
+    if batch < 1 or seq < 1 or not 0 <= options["budget"] <= 1:
         raise UsageError(
             f"batch and seq are at least 1, activation_budget from 0 to 1, "
-            f"found {batch}, {seq}, {activation_budget}"
+            f"found {batch}, {seq}, {options['budget']}"
         )
-    first = template.initial_weights(init, seed) if weights is None else weights
-    options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
-    rows = batch * seq
+
+
+def _program(
+    template: Template, rows: int, options: Mapping[str, Any], force: bool, progress: Callable[[str], None]
+) -> store.StoredProgram:
+    """The compiled program, from the cache or into it."""
     front_key = store.digest("train", asdict(template.hp), rows, options, build_identity())
-    program = None if force else store.find(front_key)
-    if program is None:
-        from ck.runtime.compilation import compile_training
+    found = None if force else store.find(front_key)
+    if found is not None:
+        return found
+    from ck.runtime.compilation import compile_training
 
-        def fill(scratch: Any) -> str:
-            text = compile_training(scratch, template, rows, options, progress or (lambda _: None))
-            return store.digest(text, build_identity())
+    def fill(scratch: Path) -> str:
+        text = compile_training(scratch, template, rows, options, progress)
+        # Templates of one IR may differ in constants: the frequencies of positions.
+        return store.digest(text, front_key)
 
-        program = built_program(fill, front_key, force)
-    return Trainable(template, program, first, seq, threads)
+    return built_program(fill, front_key, force)
