@@ -27,8 +27,8 @@ LAYERS: dict[str, set[str]] = {
     "runtime": {"backend", "passes", "frontend", "ir"},
     "train": {"runtime", "backend", "passes", "frontend", "ir"},
     "cli": {"", "train", "runtime", "backend", "passes", "frontend", "ir"},
-    # The package itself: `ck.compile`.
-    "": {"runtime"},
+    # The package itself: `ck.compile`, `ck.template`, `ck.train`.
+    "": {"train", "runtime", "frontend"},
 }
 
 FILE_LINES, FUNCTION_LINES = 400, 40
@@ -58,6 +58,15 @@ def imports(path: Path) -> Iterator[str]:
                 yield from (f"ck.{alias.name}" for alias in node.names)
             elif node.module and node.module.startswith("ck."):
                 yield node.module
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            # What is imported on first use counts as well.
+            yield from (
+                text for text in map(ast.literal_eval, filter(_is_text, node.args)) if text[:3] == "ck."
+            )
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def code(path: Path) -> Iterator[tuple[int, str]]:
