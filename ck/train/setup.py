@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import UsageError
+from ck.errors import MalformedError, UsageError
 from ck.frontend.hyperparameters import TemplateSizes
 from ck.frontend.template import Template, template_of
 from ck.runtime.trainable import Trainable, compile_trainable
@@ -53,14 +53,25 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
     paths = tuple(Path(path) for path in config.data.paths)
     corpus = Corpus(paths, split=config.data.split, ascii_only=is_ascii)
     say("reading the data")
-    tokenizer = known or train_tokenizer(
-        corpus, kind or "bpe", config.model.vocab_size, config.data.special_tokens
-    )
+    tokenizer = known or _train_tokenizer(corpus, kind or "bpe", config)
     round_trip(tokenizer, corpus).require()
     tokenizer.save(run.path / "tokenizer.json")
     say("encoding the data")
     data = prepare_tokens(corpus, tokenizer, run.path / "data", config.data.dev_fraction, config.run.seed)
+    needed, found = config.run.seq_len + 1, data.train.n_tokens
+    if found < needed:
+        raise MalformedError(
+            f"{', '.join(config.data.paths)}: must give at least {needed} tokens for a sequence of "
+            f"{config.run.seq_len}, found {found}; add text or lower --seq-len"
+        )
     return _prepared(tokenizer, data, config)
+
+
+def _train_tokenizer(corpus: Corpus, kind: Kind, config: TrainConfig) -> TrainingTokenizer:
+    try:
+        return train_tokenizer(corpus, kind, config.model.vocab_size, config.data.special_tokens)
+    except UsageError as error:
+        raise UsageError(f"{', '.join(config.data.paths)}: {error}") from error
 
 
 def reopen(run: RunDirectory, config: TrainConfig) -> Prepared:
@@ -77,14 +88,12 @@ def _prepared(tokenizer: TrainingTokenizer, data: TokenData, config: TrainConfig
 
 
 def make_template(config: TrainConfig, n_vocab: int) -> Template:
-    """The template of a configuration; its vocabulary is the tokenizer's unless a larger one is asked for."""
+    """The template of a configuration; its vocabulary is the tokenizer's, which has `n_vocab` tokens."""
     model = config.model
-    if 0 < model.vocab_size < n_vocab:
-        raise UsageError(
-            f"--vocab-size: must be at least the tokenizer's {n_vocab} tokens, found {model.vocab_size}"
-        )
+    if model.vocab_size not in (0, n_vocab):
+        raise UsageError(f"--vocab-size: must be the tokenizer's {n_vocab}, found {model.vocab_size}")
     given: dict[str, Any] = {name: getattr(model, name) for name in TemplateSizes.__dataclass_fields__}
-    given["vocab_size"] = model.vocab_size or n_vocab
+    given["vocab_size"] = n_vocab
     sizes = TemplateSizes(**given)
     return template_of(model.template, sizes)
 
