@@ -1,9 +1,10 @@
 """What the training verbs share: the flags of a configuration, and the live line."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
@@ -17,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Of the flag: its type, and its help. Ranges are the configuration's, which tells all mistakes at once.
 _FLAGS: dict[str, tuple[type, str]] = {
-    "template": (str, "The family: llama or gemma3."),
+    "template": (str, "The family of the model; a wrong name lists them."),
     "layers": (int, "Blocks.  [default: 4]"),
     "embed_dim": (int, "Width of a token.  [default: 128]"),
     "hidden_dim": (int, "Width of the feed-forward.  [default: 512]"),
@@ -50,11 +51,20 @@ _FLAGS: dict[str, tuple[type, str]] = {
     "threads": (int, "Threads.  [default: CK_THREADS, else all allowed]"),
 }
 # What a resumed run may change.
-RESUMABLE = ("steps", "epochs", "total_tokens", "save_every", "eval_every", "threads")
+RESUMABLE = (
+    "steps",
+    "epochs",
+    "total_tokens",
+    "lr",
+    "max_grad_norm",
+    "save_every",
+    "eval_every",
+    "threads",
+)
 
 
 def config_flags(*names: str) -> Callable[[F], F]:
-    """The flags `names` (all of them by default), and --set."""
+    """The flags `names`, whose defaults are the run's own, or all flags by default; and --set."""
 
     def decorate(function: F) -> F:
         chosen = names or tuple(_FLAGS)
@@ -63,6 +73,7 @@ def config_flags(*names: str) -> Callable[[F], F]:
         )(function)
         for name in reversed(chosen):
             kind, text = _FLAGS[name]
+            text = text.partition("  [")[0] if names else text
             short = ("-t",) if name == "threads" else ()
             option = click.option(
                 *short, f"--{name.replace('_', '-')}", type=kind, show_default=False, help=text
@@ -74,12 +85,23 @@ def config_flags(*names: str) -> Callable[[F], F]:
 
 
 class Live:
-    """A `Watch` for people: one line that changes on a terminal, a line now and then elsewhere."""
+    """A `Watch` for people: one line that changes on a terminal, a line now and then elsewhere.
+
+    What is printed after the `with` block begins on a line of its own.
+    """
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
+        self._is_open = False
         self._next = 0.0
         self._dev = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        if self._is_open:
+            print(file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -107,7 +129,18 @@ class Live:
 
     def _write(self, text: str, ends: bool) -> None:
         clear = "\r\033[K" if self._is_terminal else ""
-        print(f"{clear}{text}", end="\n" if ends else "", file=sys.stderr, flush=True)
+        # A line that wraps cannot be cleared.
+        shown = text if ends else text[: _columns() - 1]
+        print(f"{clear}{shown}", end="\n" if ends else "", file=sys.stderr, flush=True)
+        self._is_open = not ends
+
+
+def _columns() -> int:
+    """Columns of the terminal that stderr is; 80 where it does not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def clock(seconds: float) -> str:
@@ -119,6 +152,8 @@ def clock(seconds: float) -> str:
 
 def report(result: "RunResult", name: str, as_json: bool) -> None:
     """What a run came to, on stdout."""
+    import shlex
+
     from ck.cli.output import write_json
 
     if as_json:
@@ -129,4 +164,5 @@ def report(result: "RunResult", name: str, as_json: bool) -> None:
     if result.dev_loss is not None:
         parts.append(f"dev loss {result.dev_loss:.4f}, {result.dev_bits_per_byte:.4f} bits per byte")
     click.echo(f"{result.path}: step {result.step}, {', '.join(filter(None, parts))}")
-    click.echo(f"next: ck promote {name}, then ck run {name} --prompt …")
+    argument = shlex.quote(name)
+    click.echo(f"next: ck promote {argument}, then ck run {argument} --prompt …")
