@@ -33,6 +33,7 @@ from ck.errors import CkError, InternalError, MalformedError, UsageError
 from ck.runtime.paths import sync_directory
 from ck.train.files import UNFINISHED
 from ck.train.rundir import disk_errors, remove
+from ck.train.tensor_file import tensor_file
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -208,8 +209,8 @@ def _write(directory: Path, checkpoint: Checkpoint, dev_loss: float | None) -> N
         "record": checkpoint.record,
     }
     files = {
-        WEIGHTS: _write_file(directory / WEIGHTS, _safetensors(checkpoint.weights)),
-        OPTIMIZER: _write_file(directory / OPTIMIZER, _safetensors(checkpoint.optimizer)),
+        WEIGHTS: _write_file(directory / WEIGHTS, _tensor_file(checkpoint.weights)),
+        OPTIMIZER: _write_file(directory / OPTIMIZER, _tensor_file(checkpoint.optimizer)),
         STATE: _write_file(directory / STATE, _json(state)),
     }
     manifest = {"schema_version": SCHEMA_VERSION, "step": checkpoint.step, "files": files}
@@ -221,24 +222,11 @@ def _json(data: Any) -> Iterator[bytes]:
     yield (json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def _safetensors(tensors: Mapping[str, NDArray[np.float32]]) -> Iterator[memoryview | bytes]:
-    """A safetensors file in pieces, none of them a copy of a tensor.
-
-    The length of the header as u64, the header in JSON padded to 8 bytes, the tensors' bytes.
-    Source: the safetensors README, section Format. The package's own writer hides a full disk's errno.
-    """
-    header: dict[str, Any] = {}
-    end = 0
+def _tensor_file(tensors: Mapping[str, NDArray[np.float32]]) -> Iterator[memoryview | bytes]:
     for name, array in tensors.items():
         if array.dtype != np.dtype("<f4"):
             raise InternalError(f"checkpoint: tensor {name} must be f32, found {array.dtype}")
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for array in tensors.values():
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return tensor_file({name: array.shape for name, array in tensors.items()}, tensors.values())
 
 
 def _write_file(path: Path, pieces: Iterator[memoryview | bytes]) -> dict[str, Any]:

@@ -3,13 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from ck.errors import ConflictError
 from ck.frontend.hyperparameters import HyperParameters
@@ -17,6 +14,7 @@ from ck.runtime.paths import sync_directory
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
 from ck.train.files import UNFINISHED, replacing
 from ck.train.rundir import disk_errors
+from ck.train.tensor_file import tensor_file
 
 FILES = (
     "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
@@ -51,7 +49,6 @@ def export_huggingface(
         "tokenizer_config.json": _json(_tokenizer_config(hp, vocabulary)),
     }
     names = family.huggingface_names(hp)
-    entries = [(names[name], shape) for name, shape in shapes.items()]
     values = (
         family.to_huggingface(hp, {name: checked_tensor(weights, name, shape)})[names[name]]
         for name, shape in shapes.items()
@@ -63,7 +60,8 @@ def export_huggingface(
             with replacing(scratch / name) as file:
                 file.write(text.encode())
         with replacing(scratch / "model.safetensors") as file:
-            _write_safetensors(file, entries, values)
+            renamed = {names[name]: shape for name, shape in shapes.items()}
+            file.writelines(tensor_file(renamed, values, {"format": "pt"}))
 
 
 def _check_directory(directory: Path, force: bool) -> None:
@@ -124,23 +122,3 @@ def _tokenizer_config(hp: HyperParameters, vocabulary: Mapping[str, Any]) -> dic
             config[name] = tokens[token]
     template = vocabulary.get("tokenizer.chat_template")
     return config if template is None else config | {"chat_template": template}
-
-
-def _write_safetensors(
-    file: BinaryIO, entries: Iterable[tuple[str, tuple[int, ...]]], values: Iterable[NDArray[Any]]
-) -> None:
-    """f32 tensors, whose names and shapes are `entries`, taken from `values` one after the other.
-
-    Written here because the package takes all tensors at once and hides why a write failed. Source: section
-    "Format" of the safetensors README: length of the header as u64, header in JSON, bytes of the tensors.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in entries:
-        start, end = end, end + 4 * int(np.prod(shape, dtype=np.int64))
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for tensor in values:
-        file.write(np.ascontiguousarray(tensor, "<f4").data)
