@@ -21,4 +21,6 @@ def command(run: str, step: int | None, sets: tuple[str, ...], as_json: bool, **
     from ck.train.runs import resume
 
     given = {key: value for key, value in flags.items() if value is not None}
-    report(resume(run, Live(), step=step, flags=given, sets=sets), run, as_json)
+    with Live() as live:
+        result = resume(run, live, step=step, flags=given, sets=sets)
+    report(result, run, as_json)

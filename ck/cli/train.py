@@ -30,4 +30,6 @@ def command(
 
     given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_config(config, given | ({"data": data} if data else {}), sets)
-    report(start(name, loaded, Live()), name, as_json)
+    with Live() as live:
+        result = start(name, loaded, live)
+    report(result, name, as_json)

@@ -7,6 +7,7 @@ run has one once a checkpoint was promoted; such a run may be given by its name 
 import difflib
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def _of_directory(directory: Path) -> Path:
             raise UnsupportedError(f"{directory}: this version reads GGUF files, not model folders; {_HINT}")
         raise UsageError(f"{directory}: a run directory must have run.json, it has none; give a .gguf file")
     if _is_unpromoted(record):
-        raise UsageError(f"{directory}: this run has no model yet; run: ck promote {directory.name}")
+        is_named = directory.parent == cache_root() / "train"
+        argument = directory.name if is_named else shlex.quote(str(directory.absolute()))
+        raise UsageError(f"{directory}: this run has no model yet; run: ck promote {argument}")
     name = _model_file(record)
     # A run directory may come from anywhere: its record names a neighbour, never a path.
     if name in ("", ".", "..") or Path(name).name != name:

@@ -42,6 +42,17 @@ class Rows:
         """Targets that count."""
         return int((self.targets >= 0).sum())
 
+    def check(self) -> None:
+        """Raises UsageError for what the kernels would follow out of the batch."""
+        lengths = [len(array) for array in (self.tokens, self.targets, self.positions, self.starts)]
+        if len({*lengths}) > 1:
+            raise UsageError(
+                f"batch: tokens, targets, positions and starts are of one length, found {lengths}"
+            )
+        rows = np.arange(len(self.starts))
+        if self.starts[0] != 0 or np.any(self.starts > rows) or np.any(np.diff(self.starts) < 0):
+            raise UsageError("batch: starts rise from 0, each at most its own row, found others")
+
 
 @dataclass(frozen=True)
 class Hyper:
@@ -85,7 +96,7 @@ class StepResult:
 class Trainable:
     """A model in training. `parameters`, `gradients` and `optimizer_state` are live views by tensor name.
 
-    rows  capacity of a micro-batch, B * T;  seq  what `step` cuts 1-D tokens into
+    rows  capacity of a micro-batch, B * T;  updates  number of the last update, 0 before the first
     """
 
     def __init__(
@@ -93,10 +104,10 @@ class Trainable:
         template: Template,
         program: store.StoredProgram,
         weights: Mapping[str, Floats],
-        seq: int,
         threads: int | None = None,
     ) -> None:
-        self.template, self.program, self.seq = template, program, seq
+        self.template, self.program = template, program
+        self.updates = 0
         self.optimizer = str(program.record["options"]["optimizer"])
         manifest = program.manifest
         self._tensors = _allocate({slot.name: slot.shape for slot in manifest.weights})
@@ -155,16 +166,20 @@ class Trainable:
         values = hyper.for_adamw(step) if self.optimizer == "adamw" else hyper.for_sgd(step)
         self._arguments["hyper"][:] = values
         self.exe.run("update", 1)
+        self.updates = step
 
     def step(
-        self, tokens: ArrayLike, targets: ArrayLike, hyper: Hyper | None = None, number: int = 1
+        self, tokens: ArrayLike, targets: ArrayLike, hyper: Hyper | None = None, number: int | None = None
     ) -> StepResult:
-        """One whole update on sequences [B, T], each a document: forward, backward, clip, optimizer."""
+        """One whole update on sequences [B, T], each a document: forward, backward, clip, optimizer.
+
+        number  of the update, which corrects Adam's young moments; default: one more than the last
+        """
         batch = sequences(tokens, targets)
         hyper = hyper or Hyper()
         nll = self.accumulate(batch, 1 / max(1, batch.n_scored))
         norm = self.grad_norm(hyper)
-        self.update(hyper, number)
+        self.update(hyper, self.updates + 1 if number is None else number)
         return StepResult(float(nll.sum(dtype=np.float64)) / max(1, batch.n_scored), norm)
 
     def ir(self, stage: str) -> str:
@@ -183,6 +198,7 @@ class Trainable:
         n, vocab = len(batch.tokens), self.template.hp.n_vocab
         if not 1 <= n <= self.rows:
             raise UsageError(f"batch: from 1 to {self.rows} rows are required, found {n}")
+        batch.check()
         if batch.tokens.min() < 0 or max(batch.tokens.max(), batch.targets.max()) >= vocab:
             raise UsageError(f"batch: ids are 0 to {vocab - 1}, found others")
         for name in ("tokens", "targets", "starts"):
@@ -252,7 +268,7 @@ def compile_trainable(
     _check(options, batch, seq)
     first = template.initial_weights(init, seed) if weights is None else weights
     program = _program(template, batch * seq, options, force, progress or (lambda _: None))
-    return Trainable(template, program, first, seq, threads)
+    return Trainable(template, program, first, threads)
 
 
 def _check(options: Mapping[str, Any], batch: int, seq: int) -> None:

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Generator
@@ -44,7 +45,8 @@ class RunDirectory(os.PathLike[str]):
         with disk_errors(run.path):
             if (run.path / "run.json").exists():
                 raise ConflictError(
-                    f"{run.path}: must be a new run, found one; run: ck resume {name}, or choose another name"
+                    f"{run.path}: must be a new run, found one; run: ck resume {run.argument}, or choose "
+                    "another name"
                 )
             if _is_path(name):
                 run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,6 +61,12 @@ class RunDirectory(os.PathLike[str]):
         if not (run.path / "run.json").is_file():
             raise UsageError(f"{run.path}: must be a run directory, has no run.json; start one with ck train")
         return run
+
+    @property
+    def argument(self) -> str:
+        """What a command line calls the run by, quoted where a shell needs it."""
+        is_named = _NAME.fullmatch(self.path.name) and self.path == _locate(self.path.name)
+        return self.path.name if is_named else shlex.quote(str(self.path))
 
     def __fspath__(self) -> str:
         return str(self.path)

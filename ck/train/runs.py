@@ -38,12 +38,16 @@ def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResu
     watch = watch or Quiet()
     run = RunDirectory.create(name)
     with run.lock():
+        # Another trainer may have begun it between the two lines above.
+        RunDirectory.create(name)
         prepared = prepare(run, config, watch.say)
         trainable = build(run, config, prepared.template, None, watch.say)
         run.write_bytes("config.toml", dump_toml(config).encode())
-        # Last: a directory with a run.json is a run.
+        trainer = Trainer(run, config, prepared, trainable, watch)
+        trainer.save_first()
+        # Last: a directory with a run.json is a run, which can be resumed.
         run.write_json("run.json", _record(run, config, prepared))
-        Trainer(run, config, prepared, trainable, watch).train()
+        trainer.train()
     return result(run)
 
 
@@ -57,7 +61,7 @@ def resume(
 ) -> RunResult:
     """Go on with run `name` from its newest checkpoint that verifies, or from that of `step`.
 
-    `flags` and `sets` change what a resumed run may change: its length, its threads, how often it saves.
+    `flags` and `sets` change what CHANGEABLE names: the run's length, its threads, how often it saves.
     Raises UsageError when there is no such run, MalformedError when nothing verifies.
     """
     watch = watch or Quiet()
@@ -65,7 +69,7 @@ def resume(
     with run.lock():
         kept = load_config(run.path / "config.toml")
         config = load_config(run.path / "config.toml", flags, sets)
-        _check_same(kept, config)
+        changes = _changes(kept, config)
         checkpoints = Checkpoints(run)
         checkpoint = checkpoints.load_newest(watch.say) if step is None else checkpoints.load(step)
         prepared = reopen(run, config)
@@ -75,8 +79,8 @@ def resume(
             )
         trainable = build(run, config, prepared.template, checkpoint.weights, watch.say)
         checkpoints.discard_after(checkpoint.step)
-        if config != kept:
-            run.write_bytes("config.toml", dump_toml(config).encode())
+        if changes:
+            _note(run, config, prepared, checkpoint.step, changes)
         watch.say(f"resuming after step {checkpoint.step} of {prepared.total_steps}")
         Trainer(run, config, prepared, trainable, watch, checkpoint).train()
     return result(run)
@@ -84,31 +88,46 @@ def resume(
 
 # What a resumed run may differ in; anything else would make another run of it.
 CHANGEABLE = (
-    "steps",
-    "epochs",
-    "total_tokens",
-    "threads",
-    "save_every",
-    "eval_every",
-    "keep_last",
-    "alerts",
-    "parity",
+    "run.steps",
+    "run.epochs",
+    "run.total_tokens",
+    "run.threads",
+    "run.save_every",
+    "run.eval_every",
+    "run.keep_last",
+    "run.alerts",
+    "run.parity",
+    "optim.lr",
+    "optim.max_grad_norm",
 )
 
 
-def _check_same(kept: TrainConfig, config: TrainConfig) -> None:
+def _changes(kept: TrainConfig, config: TrainConfig) -> dict[str, list[Any]]:
+    """The keys in which `config` differs: before and after. Raises UsageError for one that may not."""
     before, after = kept.model_dump(), config.model_dump()
-    wrong = [
-        f"{section}.{name}"
+    found = {
+        f"{section}.{name}": [value, after[section][name]]
         for section, values in before.items()
         for name, value in values.items()
-        if value != after[section][name] and not (section == "run" and name in CHANGEABLE)
-    ]
+        if value != after[section][name]
+    }
+    wrong = [key for key in found if key not in CHANGEABLE]
     if wrong:
         raise UsageError(
-            f"resume: {', '.join(wrong)} must stay as the run began; "
-            f"only run.{', run.'.join(CHANGEABLE)} may change"
+            f"resume: {', '.join(wrong)} must stay as the run began; only {', '.join(CHANGEABLE)} may change"
         )
+    return found
+
+
+def _note(
+    run: RunDirectory, config: TrainConfig, prepared: Prepared, step: int, changes: dict[str, list[Any]]
+) -> None:
+    """Keep the changed configuration, and in run.json after which step it holds."""
+    run.write_bytes("config.toml", dump_toml(config).encode())
+    record: dict[str, Any] = run.read_json("run.json")
+    record |= _lasting(config, prepared)
+    record["changes"] = [*record.get("changes", []), {"after_step": step, **changes}]
+    run.write_json("run.json", record)
 
 
 def _record(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
@@ -118,11 +137,16 @@ def _record(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> dict[
         "name": run.path.name,
         "hyperparameters": asdict(prepared.template.hp),
         "n_parameters": prepared.template.n_parameters,
-        "total_steps": prepared.total_steps,
-        "config_sha256": hashlib.sha256(dump_toml(config).encode()).hexdigest(),
+        **_lasting(config, prepared),
         "tokenizer_sha256": prepared.tokenizer.sha256,
         "machine": {"processor": platform.machine(), "isa_path": isa_path()},
     }
+
+
+def _lasting(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+    """What run.json says of the configuration that holds now."""
+    digest = hashlib.sha256(dump_toml(config).encode()).hexdigest()
+    return {"total_steps": prepared.total_steps, "config_sha256": digest}
 
 
 def result(run: RunDirectory) -> RunResult:

@@ -40,10 +40,11 @@ class Interrupted(CkError):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one update did."""
+    """What one update did. done: the updates of this process, `wall_seconds` is the time they took."""
 
     step: int
     total_steps: int
+    done: int
     loss: float
     lr: float
     grad_norm: float
@@ -54,7 +55,7 @@ class StepReport:
     @property
     def seconds_left(self) -> float:
         """An estimate, from the time so far."""
-        return self.wall_seconds / max(1, self.step) * (self.total_steps - self.step)
+        return self.wall_seconds / max(1, self.done) * (self.total_steps - self.step)
 
 
 class Watch(Protocol):
@@ -134,22 +135,20 @@ class Trainer:
             log.truncate_after(self.progress.step)
             if log.notice:
                 self.watch.say(log.notice)
-            if self.progress.step == 0:
-                self.save(log)
-            began = time.monotonic()
+            began, first = time.monotonic(), self.progress.step
             while self.progress.step < total:
-                self._step(log, began)
+                self._step(log, began, first)
                 step = self.progress.step
                 if step % config.eval_every == 0 or step == total:
                     self._evaluate(log)
                 if step % config.save_every == 0 or step == total or self._signal is not None:
-                    self.save(log)
+                    self._save(log, step, self._last)
                 if self._signal is not None:
                     raise Interrupted(
-                        self._signal, f"step {step} is saved; go on with: ck resume {self.run.path.name}"
+                        self._signal, f"step {step} is saved; go on with: ck resume {self.run.argument}"
                     )
 
-    def _step(self, log: MetricsLog, began: float) -> None:
+    def _step(self, log: MetricsLog, began: float, first: int) -> None:
         started, step = time.monotonic(), self.progress.step + 1
         batches = self.stream.next(self.config.run.grad_accum)
         n_targets = sum(batch.n_targets for batch in batches)
@@ -176,6 +175,7 @@ class Trainer:
         report = StepReport(
             step=step,
             total_steps=self.prepared.total_steps,
+            done=step - first,
             loss=loss,
             lr=hyper.lr,
             grad_norm=norm,
@@ -209,16 +209,19 @@ class Trainer:
         log.log_dev(self.progress.step, dev_loss=loss, dev_bits_per_byte=bits)
         self.watch.on_dev(self.progress.step, loss, bits)
 
-    def save(self, log: MetricsLog) -> None:
-        """Write a checkpoint of the current state."""
-        self._save(log, self.progress.step, self._record())
+    def save_first(self) -> None:
+        """Save the first weights as step 0, in place of all that a start which failed has left."""
+        self.checkpoints.discard_after(-1)
+        self.checkpoints.save(self._checkpoint(0, self._last, None))
 
     def _save(self, log: MetricsLog, step: int, record: dict[str, Any]) -> None:
         log.sync()
         is_fresh = step % self.config.run.eval_every == 0 or step == self.prepared.total_steps
-        loss = self.progress.dev_loss if is_fresh else None
+        self.checkpoints.save(self._checkpoint(step, record, self.progress.dev_loss if is_fresh else None))
+
+    def _checkpoint(self, step: int, record: dict[str, Any], dev_loss: float | None) -> Checkpoint:
         tensors = self.trainable.parameters, self.trainable.optimizer_state
-        self.checkpoints.save(Checkpoint(step, *tensors, record, loss))
+        return Checkpoint(step, *tensors, record, dev_loss)
 
     @contextmanager
     def _signals(self) -> Generator[None]:
