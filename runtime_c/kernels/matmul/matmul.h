@@ -18,7 +18,7 @@
 //          (((addend + s0) + s1) + s2) + ..; without depth it is 0, or addend. So one row and 4096 rows
 //          return the same bits, and so do avx2 and avx512bw.
 // threads  a grid over y: slices of its rows by slices of its strips of columns
-// stack    about 210 KiB
+// stack    about 260 KiB
 #pragma once
 
 #include <stddef.h>
