@@ -13,8 +13,10 @@ Before:
           attributes {ck.gradients = [@w]} {
         %h = ck.add %x, %x : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         %s = ck.silu %h : tensor<2x3xf32> -> tensor<2x3xf32>
-        %y = ck.mul %s, %h : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
-        %d = ck.mul %dy, %s : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        %m = ck.mul %s, %h : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        %y = ck.silu %m : tensor<2x3xf32> -> tensor<2x3xf32>
+        %e = ck.silu_bwd %m, %dy : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        %d = ck.mul %e, %s : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         %g = ck.silu_bwd %h, %d : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         func.return %y, %g : tensor<2x3xf32>, tensor<2x3xf32>
       }
@@ -25,16 +27,19 @@ After:
           attributes {ck.gradients = [@w]} {
         %h = ck.add %x, %x : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         %s = ck.silu %h : tensor<2x3xf32> -> tensor<2x3xf32>
-        %y = ck.mul %s, %h : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        %m = ck.mul %s, %h : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        %y = ck.silu %m : tensor<2x3xf32> -> tensor<2x3xf32>
+        %e = ck.silu_bwd %m, %dy : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         %s2 = ck.silu %h {ck.recomputed} : tensor<2x3xf32> -> tensor<2x3xf32>
-        %d = ck.mul %dy, %s2 : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
+        %d = ck.mul %e, %s2 : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         %g = ck.silu_bwd %h, %d : tensor<2x3xf32>, tensor<2x3xf32> -> tensor<2x3xf32>
         func.return %y, %g : tensor<2x3xf32>, tensor<2x3xf32>
       }
     }
 
 Results keep their bits: the same ops run on the same values. `ck.recomputed` keeps common-subexpression
-elimination from undoing it. Leaves everything alone at budget 1, and functions without gradients.
+elimination from undoing it. Leaves everything alone at budget 1, functions without gradients, and what the
+first op of the backward pass reads (%m, a head's rows): the forward pass has just used it.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,6 +89,7 @@ class _Joint:
                 self.backward.append(op)
             elif isinstance(op, CkOp) and not isinstance(op, WeightOp):
                 self.forward.append(op)
+        del self.backward[:1]
         made = {result for op in self.forward for result in op.results}
         read = (operand for op in self.backward for operand in op.operands)
         self.needed = [value for value in dict.fromkeys(read) if value in made]
