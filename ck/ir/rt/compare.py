@@ -2,7 +2,8 @@
 
 The inputs follow from the types and names of the first module's functions: random rows and weights, `n` the
 whole capacity, `pos` 0. Functions over tensors run by their ops' references, functions over buffers by the
-interpreter of `rt`; a result that becomes an output buffer is found as the argument after the inputs.
+interpreter of `rt`; a result that becomes an output buffer is found as the argument after the inputs. States
+that a function writes are results too.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from xdsl.dialects import func
 from xdsl.dialects.builtin import IndexType, IntegerType, MemRefType, ModuleOp, TensorType
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from ck.errors import InternalError
@@ -48,6 +49,7 @@ class Sample:
         functions = _entries(module)
         self._arguments = {name: self._inputs(function) for name, function in functions.items()}
         self._of_tensors = {name: _of_tensors(function) for name, function in functions.items()}
+        self._n_results = {name: len(function.function_type.outputs) for name, function in functions.items()}
 
     def run(self, module: ModuleOp) -> dict[str, Outcome]:
         """Execute every function that the first module had."""
@@ -62,10 +64,14 @@ class Sample:
     def _outcome(self, module: ModuleOp, function: func.FuncOp) -> Outcome:
         name = function.sym_name.data
         args = [copy(value) for value in self._arguments[name]]
-        environment = Environment(self._weights)
+        weights = {name: value.copy() for name, value in self._weights.items()}
+        environment = Environment(weights)
+        reason = self._why_not(function)
+        if reason:
+            return Outcome(reason=reason)
         try:
             if _of_tensors(function):
-                return Outcome(tuple(evaluate(module, name, args, environment)))
+                return Outcome((*evaluate(module, name, args, environment), *self._written(weights)))
             n_inputs = len(args)
             for argument in function.body.block.args[n_inputs:]:
                 args.append(np.full(shape(argument.type), np.nan, np.float32))
@@ -73,7 +79,23 @@ class Sample:
         except (InternalError, KeyError) as error:
             return Outcome(reason=str(error.args[0]))
         outputs = args[n_inputs:] if self._of_tensors[name] else args
-        return Outcome(tuple(value for value in outputs if not isinstance(value, int)))
+        arrays = (value for value in outputs if not isinstance(value, int))
+        return Outcome((*arrays, *self._written(weights)))
+
+    def _why_not(self, function: func.FuncOp) -> str:
+        """Why the inputs do not fit `function` any more; empty where they do."""
+        name = function.sym_name.data
+        n_expected = len(self._arguments[name])
+        if not _of_tensors(function):
+            n_expected += self._n_results[name]
+        if len(function.body.block.args) != n_expected:
+            return "its arguments are others"
+        new = [weight for weight in _weights(function) if weight not in self._weights]
+        return f"@{new[0]} is new" if new else ""
+
+    def _written(self, weights: Mapping[str, Array]) -> list[Array]:
+        """The weights that are not what they were, by name."""
+        return [value for name, value in sorted(weights.items()) if (value != self._weights[name]).any()]
 
     def _weight(self, of: Attribute) -> Array:
         sizes = shape(of)
@@ -139,10 +161,10 @@ def _has_rows(function: func.FuncOp) -> bool:
     return all(min(shape(of)) >= 0 for of in buffers)
 
 
-def _weights(module: ModuleOp) -> dict[str, Attribute]:
-    """The type of every weight that `module` names, tables of `rt.repeat` included."""
+def _weights(within: Operation) -> dict[str, Attribute]:
+    """The type of every weight that an op of `within` is."""
     found: dict[str, Attribute] = {}
-    for op in module.walk():
+    for op in within.walk():
         if isinstance(op, WeightOp | rt.WeightOp):
             found[op.symbol_name] = op.value.type
     return found
