@@ -86,7 +86,7 @@ class _Grower:
         weights: dict[str, Operand],
     ) -> None:
         self.random, self.builder, self.storage, self.weights = random, builder, storage, weights
-        self.x, self.n, self.pos = block.args
+        self.x, self.n, self.pos = block.args[:3]
         self.rows = shape(self.x.type)[0]
         self.values: list[SSAValue] = [self.x]
         self.n_weights = self.n_caches = 0

@@ -120,13 +120,20 @@ def _entry(entry: object, column: SSAValue) -> Place:
     return Place(("cache", name)) if is_cache else Place(name, constant=True)
 
 
-def touches(step: Step, capacity: int, n: int, nth: int) -> Iterator[Touch]:
-    """What the threads touch in one call over `n` live rows of `capacity`."""
+def states(walk: Sequence[Step]) -> frozenset[object]:
+    """The weights that some call writes."""
+    return frozenset(place.base for step in walk for _, place in step.outs if place.constant)
+
+
+def touches(
+    step: Step, capacity: int, n: int, nth: int, written: frozenset[object] = frozenset()
+) -> Iterator[Touch]:
+    """What the threads touch in one call over `n` live rows of `capacity`; of weights, those `written`."""
     by_rows = isinstance(step.op, LaunchOp) or (isinstance(step.op, CallOp) and step.op.split.data == "rows")
     for operands, writes in ((step.outs, True), (step.ins, False)):
         for value, place in operands:
             of = value.type
-            if place.constant or isinstance(of, IndexType):
+            if isinstance(of, IndexType) or (place.constant and place.base not in written):
                 continue
             n_bytes = type_bytes(of)
             if by_rows and isinstance(of, MemRefType) and shape(of)[0] % capacity == 0:
@@ -140,13 +147,13 @@ def touches(step: Step, capacity: int, n: int, nth: int) -> Iterator[Touch]:
 
 def races(walk: Sequence[Step], capacity: int, n: int, nth: int, without: Operation | None = None) -> int:
     """Pairs of calls in conflict, with every occurrence of barrier `without` taken away."""
-    found, since = 0, list[list[Touch]]()
+    found, since, written = 0, list[list[Touch]](), states(walk)
     for step in walk:
         if isinstance(step.op, BarrierOp):
             if step.op is not without:
                 found, since = found + _conflicts(since), []
         else:
-            since.append(list(touches(step, capacity, n, nth)))
+            since.append(list(touches(step, capacity, n, nth, written)))
     return found + _conflicts(since)
 
 
