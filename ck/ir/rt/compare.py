@@ -1,9 +1,9 @@
 """Execute a module's functions on made-up inputs before and after a pass, and compare what they give.
 
 The inputs follow from the types and names of the first module's functions: random rows and weights, `n` the
-whole capacity, `pos` 0. Functions over tensors run by their ops' references, functions over buffers by the
-interpreter of `rt`; a result that becomes an output buffer is found as the argument after the inputs. States
-that a function writes are results too.
+whole capacity, `pos` 0, `starts` those of one document. Functions over tensors run by their ops' references,
+functions over buffers by the interpreter of `rt`; a result that becomes an output buffer is found as the
+argument after the inputs. States that a function writes are results too.
 """
 
 from collections.abc import Mapping
@@ -110,6 +110,8 @@ class Sample:
         if isinstance(of, IndexType):
             return capacity if argument.name_hint == "n" else 0
         assert isa(of, TensorType) or isa(of, MemRefType)
+        if argument.name_hint == "starts":
+            return np.zeros(shape(of), np.int32)
         if isinstance(of.get_element_type(), IntegerType):
             return (np.arange(np.prod(shape(of))) % self._rows).astype(np.int32).reshape(shape(of))
         return self._rng.standard_normal(shape(of)).astype(np.float32)
