@@ -1,5 +1,6 @@
 """`ck.template`: a family's architecture in sizes of one's own, with no weights yet."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ _LIMITS = {
     "vocab_size": VOCAB_LIMIT,
     "context_len": CONTEXT_LIMIT,
 }
+# Options that are sizes too.
+_WINDOWS = {"sliding_window": CONTEXT_LIMIT, "window_pattern": LAYER_LIMIT}
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def make_template(
 ) -> Template:
     """A family's architecture with these sizes.
 
-    num_kv_heads  default: num_heads;  head_dim  default: embed_dim / num_heads, even
+    num_kv_heads  default: num_heads;  head_dim  default: embed_dim / num_heads, which is then whole; even
     options       rope_base, rms_eps, tied, sliding_window, window_pattern; the family's defaults where left
     out
 
@@ -84,7 +87,7 @@ def make_template(
         hidden_dim=hidden_dim,
         num_heads=num_heads,
         num_kv_heads=num_heads if num_kv_heads is None else num_kv_heads,
-        head_dim=embed_dim // max(1, num_heads) if head_dim is None else head_dim,
+        head_dim=_head_dim(embed_dim, num_heads) if head_dim is None else head_dim,
         vocab_size=vocab_size,
         context_len=context_len,
         **options,
@@ -111,14 +114,39 @@ def template_from(hp: HyperParameters) -> Template:
     return Template(hp, architecture, architecture.tensor_shapes(hp))
 
 
+def _head_dim(embed_dim: Any, num_heads: Any) -> Any:
+    """What the division gives: a whole number, or one that `_mistakes` refuses; 2 where there is none."""
+    if not (_is_whole(embed_dim) and _is_whole(num_heads) and num_heads > 0):
+        return 2
+    return embed_dim / num_heads if embed_dim % num_heads else embed_dim // num_heads
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _in_range(value: Any, limit: int) -> bool:
+    return _is_whole(value) and 1 <= value <= limit
+
+
 def _mistakes(sizes: TemplateSizes) -> list[str]:
+    """Everything that is wrong with `sizes`, a line each."""
+    limits = {
+        **_LIMITS,
+        **{name: limit for name, limit in _WINDOWS.items() if getattr(sizes, name) is not None},
+    }
     wrong = [
-        f"{name} must be from 1 to {limit}, found {getattr(sizes, name)}"
-        for name, limit in _LIMITS.items()
-        if not 1 <= getattr(sizes, name) <= limit
+        f"{name} must be a whole number from 1 to {limit}, found {getattr(sizes, name)}"
+        for name, limit in limits.items()
+        if not _in_range(getattr(sizes, name), limit)
     ]
-    if not wrong and sizes.num_heads % sizes.num_kv_heads:
-        wrong.append(f"num_kv_heads must divide num_heads {sizes.num_heads}, found {sizes.num_kv_heads}")
-    if sizes.head_dim % 2:
-        wrong.append(f"head_dim must be even, found {sizes.head_dim}")
+    heads, kv_heads, head_dim = sizes.num_heads, sizes.num_kv_heads, sizes.head_dim
+    if _in_range(heads, HEAD_LIMIT) and _in_range(kv_heads, HEAD_LIMIT) and heads % kv_heads:
+        wrong.append(f"num_kv_heads must divide num_heads {heads}, found {kv_heads}")
+    if _is_whole(head_dim) and head_dim % 2:
+        wrong.append(f"head_dim must be even, found {head_dim}")
+    for name, limit in (("rope_base", math.inf), ("rms_eps", 1.0)):
+        value = getattr(sizes, name)
+        if value is not None and not 0 < value < limit:
+            wrong.append(f"{name} must be above 0 and below {limit}, found {value}")
     return wrong

@@ -1,0 +1,138 @@
+"""`ck.template`: sizes become a family's tensors, and every mistake is told at once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ck
+from ck.errors import UsageError
+from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.template import Template, template_from
+
+SIZES: dict[str, Any] = {
+    "layers": 3,
+    "embed_dim": 40,
+    "hidden_dim": 56,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 12,
+    "vocab_size": 61,
+    "context_len": 33,
+}
+every_family = pytest.mark.parametrize("family", ARCHITECTURES)
+
+
+def refusal(family: str = ARCHITECTURES[0], **changed: Any) -> str:
+    """The one line for sizes that would be right but for what is given."""
+    with pytest.raises(UsageError) as caught:
+        ck.template(family, **{**SIZES, **changed})
+    line = str(caught.value)
+    assert line.startswith("template: ")
+    assert "\n" not in line
+    return line.removeprefix("template: ")
+
+
+@every_family
+def test_sizes_flow(family: str) -> None:
+    made = ck.template(family, **SIZES)
+    hp = made.hp
+    assert (hp.arch, hp.n_layers, hp.d_model, hp.d_ffn, hp.n_vocab) == (family, 3, 40, 56, 61)
+    assert (hp.n_heads, hp.n_kv_heads, hp.head_dim, hp.context_length) == (4, 2, 12, 33)
+    shapes = made.shapes
+    assert shapes["token_embd.weight"] == (61, 40)
+    assert shapes["output_norm.weight"] == (40,)
+    for layer in range(3):
+        block = f"blk.{layer}."
+        assert shapes[block + "attn_q.weight"] == (4 * 12, 40)
+        assert shapes[block + "attn_k.weight"] == shapes[block + "attn_v.weight"] == (2 * 12, 40)
+        assert shapes[block + "attn_output.weight"] == (40, 4 * 12)
+        assert shapes[block + "ffn_gate.weight"] == shapes[block + "ffn_up.weight"] == (56, 40)
+        assert shapes[block + "ffn_down.weight"] == (40, 56)
+    assert "blk.3.attn_q.weight" not in shapes
+    assert made.n_parameters == sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+@every_family
+def test_what_is_left_out_follows(family: str) -> None:
+    needed = {name: SIZES[name] for name in ("layers", "embed_dim", "hidden_dim", "num_heads", "vocab_size")}
+    hp = ck.template(family, **needed).hp
+    assert (hp.n_kv_heads, hp.head_dim, hp.rope_dims, hp.context_length) == (4, 10, 10, 512)
+
+
+@every_family
+def test_options_go_before_the_familys_defaults(family: str) -> None:
+    tied, apart = (ck.template(family, tied=tied, **SIZES) for tied in (True, False))
+    assert apart.shapes["output.weight"] == (61, 40)
+    assert "output.weight" not in tied.shapes
+    hp = ck.template(family, rope_base=5e5, rms_eps=1e-5, **SIZES).hp
+    assert hp.rope_base == 5e5
+    assert hp.rms_eps == float(np.float32(1e-5))
+
+
+@every_family
+def test_numbers_make_the_template_again(family: str) -> None:
+    made = ck.template(family, **SIZES)
+    assert template_from(made.hp) == made
+
+
+@every_family
+def test_weights_are_of_the_templates_shapes(family: str) -> None:
+    made: Template = ck.template(family, **SIZES)
+    weights = made.initial_weights("xavier_uniform", seed=1)
+    assert {name: value.shape for name, value in weights.items()} == dict(made.shapes)
+    assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
+    with pytest.raises(UsageError, match=r"init: one of .*normal_0p02.* is required, found ones"):
+        made.initial_weights("ones")
+
+
+def test_every_mistake_at_once() -> None:
+    line = refusal(layers=0, embed_dim=-8, vocab_size=1 << 40, num_kv_heads=3, head_dim=5, rms_eps=0.0)
+    assert line == (
+        "layers must be a whole number from 1 to 1024, found 0; "
+        "embed_dim must be a whole number from 1 to 1048576, found -8; "
+        f"vocab_size must be a whole number from 1 to 4194304, found {1 << 40}; "
+        "num_kv_heads must divide num_heads 4, found 3; "
+        "head_dim must be even, found 5; "
+        "rms_eps must be above 0 and below 1.0, found 0.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"layers": 2.5}, "layers must be a whole number from 1 to 1024, found 2.5"),
+        ({"layers": "4"}, "layers must be a whole number from 1 to 1024, found 4"),
+        ({"num_heads": True}, "num_heads must be a whole number from 1 to 1024, found True"),
+        ({"num_heads": 0, "head_dim": None}, "num_heads must be a whole number from 1 to 1024, found 0"),
+        (
+            {"embed_dim": 42, "head_dim": None},
+            "head_dim must be a whole number from 1 to 4096, found 10.5",
+        ),
+        ({"rope_base": 0}, "rope_base must be above 0 and below inf, found 0"),
+        ({"rope_base": float("nan")}, "rope_base must be above 0 and below inf, found nan"),
+        ({"rms_eps": -1e-6}, "rms_eps must be above 0 and below 1.0, found -1e-06"),
+        (
+            {"sliding_window": -1},
+            f"sliding_window must be a whole number from 1 to {16 << 20}, found -1",
+        ),
+        ({"colour": 1, "bias": 2}, "has no option bias, colour"),
+    ],
+)
+def test_a_mistake_names_what_is_required_and_what_was_found(changed: dict[str, Any], line: str) -> None:
+    assert refusal(**changed) == line
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
+    assert refusal("mamba") == f"one of {', '.join(ARCHITECTURES)} is required, found mamba"
+
+
+def test_what_a_family_does_not_have_is_refused() -> None:
+    """A family without a window by itself says so when it is given one; the others take it."""
+    for family in ARCHITECTURES:
+        if ck.template(family, **SIZES).hp.sliding_window:
+            hp = ck.template(family, sliding_window=7, window_pattern=2, **SIZES).hp
+            assert [hp.layer_window(layer) for layer in range(3)] == [7, 0, 7]
+        else:
+            with pytest.raises(UsageError, match="has no sliding window"):
+                ck.template(family, sliding_window=7, **SIZES)
