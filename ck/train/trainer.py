@@ -157,7 +157,7 @@ class Trainer:
             nll = self.trainable.accumulate(rows_of(batch), 1 / n_targets)
             loss += float(nll.sum(dtype=np.float64))
         loss /= n_targets
-        hyper = self._hyper(step)
+        hyper = hyper_of(self.config, self.prepared.total_steps, step)
         norm = self.trainable.grad_norm(hyper)
         decision = self.alerts.decide(step, loss, norm, self._tensor_norms(step))
         if decision == "stop":
@@ -187,12 +187,6 @@ class Trainer:
         log.log_step(step, **{name: getattr(report, name) for name in fields})
         self._last = self._record()
         self.watch.on_step(report)
-
-    def _hyper(self, step: int) -> Hyper:
-        optim = self.config.optim
-        names = ("beta1", "beta2", "eps", "weight_decay", "max_grad_norm", "momentum")
-        rate = learning_rate(step, self.prepared.total_steps, optim)
-        return Hyper(lr=rate, **{name: getattr(optim, name) for name in names})
 
     def _tensor_norms(self, step: int) -> dict[str, float] | None:
         """Norms of single gradients, at step 1 and where the run is evaluated: a dead tensor shows."""
@@ -243,6 +237,13 @@ class Trainer:
         finally:
             for number, old in before.items():
                 signal.signal(number, old)
+
+
+def hyper_of(config: TrainConfig, total_steps: int, step: int) -> Hyper:
+    """What the update of `step`, from 1, takes."""
+    names = ("beta1", "beta2", "eps", "weight_decay", "max_grad_norm", "momentum")
+    rate = learning_rate(step, total_steps, config.optim)
+    return Hyper(lr=rate, **{name: getattr(config.optim, name) for name in names})
 
 
 def rows_of(batch: Batch) -> Rows:
