@@ -65,7 +65,7 @@ def _function(
     block = Block(arg_types=types)
     for arg, hint in zip(block.args, ("x", "n", "pos"), strict=True):
         arg.name_hint = hint
-    grower = _Grower(random.Random(seed), Builder(InsertPoint.at_end(block)), block, storage, weights)
+    grower = Grower(random.Random(seed), Builder(InsertPoint.at_end(block)), block, storage, weights)
     result = grower.grow()
     result.name_hint = "y"
     grower.builder.insert(func.ReturnOp(result))
@@ -74,7 +74,7 @@ def _function(
     return function
 
 
-class _Grower:
+class Grower:
     """Appends random steps, each on values that are there; norms keep the numbers near 1."""
 
     def __init__(
@@ -86,6 +86,7 @@ class _Grower:
         weights: dict[str, Operand],
     ) -> None:
         self.random, self.builder, self.storage, self.weights = random, builder, storage, weights
+        self.block = block
         self.x, self.n, self.pos = block.args[:3]
         self.rows = shape(self.x.type)[0]
         self.values: list[SSAValue] = [self.x]

@@ -372,9 +372,9 @@ def test_no_barrier_stands_in_vain(family: str) -> None:
         assert any(races(walk, ROWS, *crew, without=barrier) for crew in CREWS), f"barrier {number}"
 
 
-@every_form
-def test_a_stored_stage_is_the_program(family: str, tied: bool) -> None:
+@every_family
+def test_a_stored_stage_is_the_program(family: str) -> None:
     """Text parses, verifies and prints as it was."""
-    program: Program = training_program(family, tied)
+    program: Program = training_program(family)
     for stage, text in program.texts.items():
         assert str(program.module(stage)) == text
