@@ -12,42 +12,33 @@ digits that give the same float back; JSON has no NaN and no infinities, so thes
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ck.errors import MalformedError, UsageError
+from ck.train.events import EventFile
 from ck.train.rundir import disk_errors, write_atomically
 
 FILE = "metrics.jsonl"
 # The fields that differ when the same run is made again.
 TIMES = ("tokens_per_second", "wall_seconds")
-NO_TENSORBOARD = (
-    "tensorboard: event files need tensorboardX, which is not installed; run: pip install 'ck-engine[train]'"
-)
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-# An event file is synced this often, and when the log is.
-_EVENTS_SYNC_S = 30.0
 
 
 class MetricsLog(AbstractContextManager["MetricsLog"]):
-    """Appends to one run's metrics. `notice` is a line for the user when there are no TensorBoard files."""
+    """Appends to one run's metrics, and unless told otherwise to its TensorBoard files."""
 
     def __init__(self, run_dir: str | os.PathLike[str], tensorboard: bool = True) -> None:
         self.path = Path(run_dir) / FILE
-        self.notice: str | None = None
-        self._events: _EventFile | None = None
+        self._events: EventFile | None = None
         with disk_errors(self.path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._handle = os.open(self.path, flags, 0o600)
         self._wants_events = tensorboard
-        if tensorboard and not _importable():
-            self._wants_events, self.notice = False, NO_TENSORBOARD
 
     def log_step(
         self,
@@ -90,7 +81,7 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
                 self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             if self._wants_events:
                 self._close_events()
-                self._events = _EventFile(self.path.parent / "tensorboard", step + 1)
+                self._events = EventFile(self.path.parent / "tensorboard", step + 1)
 
     def close(self) -> None:
         """Sync and close. More than once is fine."""
@@ -119,7 +110,7 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
                 os.ftruncate(self._handle, before)
                 raise
             if self._wants_events:
-                self._events = self._events or _EventFile(self.path.parent / "tensorboard", None)
+                self._events = self._events or EventFile(self.path.parent / "tensorboard", None)
                 self._events.write(step, fields)
 
     def _close_events(self) -> None:
@@ -165,47 +156,3 @@ def _json_number(value: float) -> float | int | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _importable() -> bool:
-    try:
-        import_module("tensorboardX")
-    except ImportError:
-        return False
-    return True
-
-
-class _EventFile:
-    """One TensorBoard event file, written by this thread.
-
-    tensorboardX's own SummaryWriter queues for a thread: once that dies of a full disk, the trainer hangs.
-    """
-
-    def __init__(self, directory: Path, purge_from: int | None) -> None:
-        """With purge_from TensorBoard forgets what earlier files say about that step and later ones."""
-        directory.mkdir(mode=0o700, exist_ok=True)
-        self._proto: Any = import_module("tensorboardX.proto.event_pb2")
-        self._scalar: Any = import_module("tensorboardX.summary").scalar
-        writer: Any = import_module("tensorboardX.event_file_writer").EventsWriter
-        # The writer's own name has seconds, and two files of one second would be one.
-        self._writer: Any = writer(str(directory / "events"), f".{os.getpid()}.{time.time_ns()}")
-        self._synced = time.monotonic()
-        if purge_from is not None:
-            log = self._proto.SessionLog(status=self._proto.SessionLog.START)
-            self._put(purge_from, session_log=log)
-
-    def write(self, step: int, fields: Mapping[str, float]) -> None:
-        for name, value in fields.items():
-            self._put(step, summary=self._scalar(name, float(value)))
-        if time.monotonic() - self._synced > _EVENTS_SYNC_S:
-            self.sync()
-
-    def sync(self) -> None:
-        self._writer.flush()
-        self._synced = time.monotonic()
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _put(self, step: int, **what: Any) -> None:
-        self._writer.write_event(self._proto.Event(step=step, wall_time=time.time(), **what))

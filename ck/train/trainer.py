@@ -133,8 +133,6 @@ class Trainer:
         config, total = self.config.run, self.prepared.total_steps
         with MetricsLog(self.run) as log, self._signals():
             log.truncate_after(self.progress.step)
-            if log.notice:
-                self.watch.say(log.notice)
             began, first = time.monotonic(), self.progress.step
             while self.progress.step < total:
                 self._step(log, began, first)

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from ck.errors import MalformedError, ResourceError, UsageError
-from ck.train.metrics import NO_TENSORBOARD, TIMES, MetricsLog, read_metrics
+from ck.train.metrics import TIMES, MetricsLog, read_metrics
 from tests.train import children
 
 
@@ -194,7 +193,6 @@ def events(path: Path) -> list[Any]:
 
 def test_event_files_hold_the_same(tmp_path: Path) -> None:
     with MetricsLog(tmp_path) as log:
-        assert log.notice is None
         log_steps(log, 1, 3)
     with MetricsLog(tmp_path) as log:
         log.truncate_after(2)
@@ -203,7 +201,7 @@ def test_event_files_hold_the_same(tmp_path: Path) -> None:
     version, *found = events(first)
     assert version.file_version == "brain.Event:2"
     scalars = {
-        (event.step, event.summary.value[0].tag): event.summary.value[0].simple_value for event in found
+        (event.step, value.tag): value.simple_value for event in found for value in event.summary.value
     }
     expected = {
         (line["step"], name): np.float32(value)
@@ -219,11 +217,30 @@ def test_event_files_hold_the_same(tmp_path: Path) -> None:
     assert {event.step for event in again} == {3}
 
 
-def test_without_tensorboardx_one_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with MetricsLog(tmp_path) as log:
-        assert log.notice == NO_TENSORBOARD
-        log_steps(log, 1, 2)
-        log.truncate_after(1)
-    assert os.listdir(tmp_path) == ["metrics.jsonl"]
-    assert len(read_metrics(tmp_path)) == 1
+def test_event_files_need_no_package_and_are_not_torn(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from ck.train.events import EventFile
+
+file = EventFile(Path(sys.argv[1]) / "tensorboard", None)
+file.write(1, {"loss": float("nan"), "norm": 1e300})
+path = next((Path(sys.argv[1]) / "tensorboard").iterdir())
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, 1 << 30))
+try:
+    file.write(2, {"loss": 1.0})
+except OSError as error:
+    print(error.strerror)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
+file.write(3, {"loss": 2.0})
+file.close()
+print(sorted(sys.modules.keys() & {"torch", "tensorboardX", "tensorboard"}))
+"""
+    assert children.run(code, tmp_path).splitlines() == ["File too large", "[]"]
+    version, first, third = events(next((tmp_path / "tensorboard").iterdir()))
+    assert version.file_version == "brain.Event:2"
+    loss, norm = first.summary.value
+    assert math.isnan(loss.simple_value)
+    assert norm.simple_value == math.inf
+    assert third.step == 3
+    assert third.summary.value[0].simple_value == 2.0
