@@ -21,7 +21,7 @@ from ck.train.batches import n_windows
 from ck.train.config import TrainConfig
 from ck.train.corpus import Corpus
 from ck.train.round_trip import round_trip
-from ck.train.rundir import RunDirectory
+from ck.train.rundir import RunDirectory, disk_errors
 from ck.train.schedules import check_schedule
 from ck.train.tokenizer_training import Kind, TrainingTokenizer, load_tokenizer, train_tokenizer
 from ck.train.tokens import TokenData, open_tokens, prepare_tokens
@@ -55,9 +55,10 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
     say("reading the data")
     tokenizer = known or _train_tokenizer(corpus, kind or "bpe", config)
     round_trip(tokenizer, corpus).require()
-    tokenizer.save(run.path / "tokenizer.json")
     say("encoding the data")
-    data = prepare_tokens(corpus, tokenizer, run.path / "data", config.data.dev_fraction, config.run.seed)
+    with disk_errors(run.path / "data"):
+        tokenizer.save(run.path / "tokenizer.json")
+        data = prepare_tokens(corpus, tokenizer, run.path / "data", config.data.dev_fraction, config.run.seed)
     needed, found = config.run.seq_len + 1, data.train.n_tokens
     if found < needed:
         raise MalformedError(
@@ -130,9 +131,10 @@ def build(
         **program_options(config),
     )
     for folder, pattern in (("ir", "*.mlir"), ("build", "program.c")):
-        (run.path / folder).mkdir(mode=0o700, exist_ok=True)
-        for path in (trainable.program.directory / folder).glob(pattern):
-            shutil.copyfile(path, run.path / folder / path.name)
+        with disk_errors(run.path / folder):
+            (run.path / folder).mkdir(mode=0o700, exist_ok=True)
+            for path in (trainable.program.directory / folder).glob(pattern):
+                shutil.copyfile(path, run.path / folder / path.name)
     return trainable
 
 
