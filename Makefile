@@ -10,6 +10,9 @@ runtime:            # rebuild libck_rt after a change in runtime_c
 kernels-sanitized:  # the C tests under address and undefined-behaviour sanitizers
 	$(PYTHON) runtime_c/build.py --tests --sanitize
 
+kill-trials:        # kill -9 a trainer at 100 random moments; the test has 12 of them
+	CK_KILL_TRIALS=100 $(PYTHON) -m pytest tests/train/test_runs.py -k killed
+
 peer:               # build llama.cpp, the peer of the figures (about ten minutes, cached)
 	$(PYTHON) benchmarks/peers/llama_cpp.py
 
@@ -21,4 +24,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: test runtime kernels-sanitized peer bench docs
+.PHONY: test runtime kernels-sanitized kill-trials peer bench docs

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import cut_model, model_path
+from tests.train.small_runs import corpus
 
 
 def pytest_configure() -> None:
@@ -25,6 +26,26 @@ def cut(pytestconfig: pytest.Config) -> Callable[..., Path]:
         return cut_model(model_path(name), folder, n_layers, n_vocab)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def training_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A CK_CACHE_DIR that all tests of one session share, so that each training program is compiled once."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "training-cache"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    return cache
+
+
+@pytest.fixture
+def training(training_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a text to train on, c.txt, under `training_cache`."""
+    for name in ("CK_THREADS", "CK_ISA_MASK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CK_CACHE_DIR", str(training_cache))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.txt").write_text(corpus())
+    return tmp_path
 
 
 @pytest.fixture
