@@ -36,7 +36,7 @@ static double reference(const problem* p, const float* x, const float* table, in
     const bool first = p->mode % 2 == 0 ? i % 2 == 0 : i < half;
     const double a = (double)x[p->mode % 2 == 0 ? 2 * pair : pair],
                  b = (double)x[p->mode % 2 == 0 ? 2 * pair + 1 : pair + half];
-    const double c = (double)table[pair], s = (double)table[half + pair];
+    const double c = (double)table[pair], s = (p->mode < 2 ? 1.0 : -1.0) * (double)table[half + pair];
     return first ? a * c - b * s : a * s + b * c;
 }
 
