@@ -107,8 +107,9 @@ def test_no_setting_of_the_update_compiles_a_program(training: Path) -> None:
     found = set()
     changes = (
         {"lr": 1e-2}, {"max_grad_norm": 0.1}, {"grad_accum": 3}, {"schedule": "linear", "warmup": 2},
-        {"seed": 7}, {"init": "xavier_normal"}, {"sets": ("optim.beta1=0.5",)}, {"sets": ("optim.beta2=0.5",)},
-        {"sets": ("optim.eps=0.01",)}, {"sets": ("optim.weight_decay=5.0",)}, {"batch": 1, "seq_len": 64},
+        {"seed": 7}, {"init": "xavier_normal"}, {"sets": ("optim.beta1=0.5",)},
+        {"sets": ("optim.beta2=0.5",)}, {"sets": ("optim.eps=0.01",)}, {"sets": ("optim.weight_decay=5.0",)},
+        {"batch": 1, "seq_len": 64},
     )  # fmt: skip
     for number, change in enumerate(changes):
         watch = Listening()
