@@ -19,7 +19,7 @@ from ck.frontend.template import Template, template_of
 from ck.runtime.trainable import Trainable, compile_trainable
 from ck.train.batches import n_windows
 from ck.train.config import TrainConfig
-from ck.train.corpus import Corpus
+from ck.train.corpus import Corpus, find_files
 from ck.train.round_trip import round_trip
 from ck.train.rundir import RunDirectory, disk_errors
 from ck.train.schedules import check_schedule
@@ -53,6 +53,7 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
     paths = tuple(Path(path) for path in config.data.paths)
     corpus = Corpus(paths, split=config.data.split, ascii_only=is_ascii)
     say("reading the data")
+    find_files(paths)
     tokenizer = known or _train_tokenizer(corpus, kind or "bpe", config)
     round_trip(tokenizer, corpus).require()
     say("encoding the data")
@@ -69,6 +70,7 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
 
 
 def _train_tokenizer(corpus: Corpus, kind: Kind, config: TrainConfig) -> TrainingTokenizer:
+    # Of what can be wrong here, only a text that is too small does not name it.
     try:
         return train_tokenizer(corpus, kind, config.model.vocab_size, config.data.special_tokens)
     except UsageError as error:
