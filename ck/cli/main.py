@@ -31,6 +31,7 @@ VERBS = {
     "bench": "Measure prompt and decode speed",
     "train": "Train a small model from text",
     "resume": "Go on with a training run",
+    "parity": "Compare a training run with PyTorch",
     "promote": "Make a checkpoint the run's model",
     "tokenizer": "Train a tokenizer, clean and encode text for training",
     "doctor": "Check this machine",

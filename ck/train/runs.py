@@ -13,6 +13,7 @@ from ck.runtime.library import isa_path
 from ck.train.checkpoints import Checkpoints
 from ck.train.config import TrainConfig, dump_toml, load_config
 from ck.train.metrics import read_metrics
+from ck.train.parity.wish import after_training, check_parity
 from ck.train.rundir import RunDirectory
 from ck.train.setup import Prepared, build, prepare, reopen
 from ck.train.trainer import Quiet, Trainer, Watch
@@ -32,10 +33,12 @@ class RunResult:
 def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResult:
     """Make run `name` and train it to its end.
 
-    Raises ConflictError when there is such a run, MalformedError for bad data before anything is trained, and
-    what `Trainer.train` raises.
+    Raises ConflictError when there is such a run, MalformedError for bad data before anything is trained,
+    what `Trainer.train` raises, and where run.parity wants a comparison MachineError without PyTorch and
+    GateError when a pass is required and there is none.
     """
     watch = watch or Quiet()
+    check_parity(config)
     run = RunDirectory.create(name)
     with run.lock():
         # Another trainer may have begun it between the two lines above.
@@ -48,6 +51,7 @@ def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResu
         # Last: a directory with a run.json is a run, which can be resumed.
         run.write_json("run.json", _record(run, config, prepared))
         trainer.train()
+    after_training(name, config, watch.say)
     return result(run)
 
 
@@ -69,6 +73,7 @@ def resume(
     with run.lock():
         kept = load_config(run.path / "config.toml")
         config = load_config(run.path / "config.toml", flags, sets)
+        check_parity(config)
         changes = _changes(kept, config)
         checkpoints = Checkpoints(run)
         checkpoint = checkpoints.load_newest(watch.say) if step is None else checkpoints.load(step)
@@ -83,6 +88,7 @@ def resume(
             _note(run, config, prepared, checkpoint.step, changes)
         watch.say(f"resuming after step {checkpoint.step} of {prepared.total_steps}")
         Trainer(run, config, prepared, trainable, watch, checkpoint).train()
+    after_training(name, config, watch.say)
     return result(run)
 
 
