@@ -163,11 +163,10 @@ def compile_model(
     path = resolve_model(os.fspath(model))
     file = GgufFile(path)
     options = (context_len, kv, dtype, chunk)
-    build = build_identity()
-    front_key = store.digest(file.header_digest(), options, build)
+    front_key = store.digest(file.header_digest(), options, build_identity())
     program = None if force else store.find(front_key)
     if program is None:
-        program = _build(path, options, build, front_key, force, progress or (lambda _: None))
+        program = _build(path, options, front_key, force, progress or (lambda _: None))
     return Model(file, program, threads)
 
 
@@ -218,7 +217,6 @@ def _own_sources() -> str:
 def _build(
     path: Path,
     options: tuple[int | None, str, str | None, int],
-    build: str,
     front_key: str,
     replace: bool,
     progress: Callable[[str], None],
@@ -229,6 +227,7 @@ def _build(
 
         ir_text = compile_into(scratch, path, options, progress)
         (scratch / "model.gguf").symlink_to(path.resolve())
-        return store.digest(ir_text, build, path.resolve())
+        # One IR may have other constants: the frequencies of positions.
+        return store.digest(ir_text, front_key, path.resolve())
 
     return built_program(fill, front_key, replace)

@@ -28,12 +28,13 @@ def resolve_model(argument: str, progress: Progress = silent) -> Path:
     path = Path(argument).expanduser()
     if not argument:
         raise _not_found(argument)
-    if path.is_dir():
-        return _of_directory(path)
-    if path.exists():
-        return path
     run = cache_root() / "train" / argument
-    if Path(argument).name == argument and (run / "run.json").is_file():
+    is_run = Path(argument).name == argument and (run / "run.json").is_file()
+    if path.is_dir() and ((path / "run.json").is_file() or not is_run):
+        return _of_directory(path)
+    if path.exists() and not path.is_dir():
+        return path
+    if is_run:
         return _of_directory(run)
     model = known_models().get(argument)
     if model is not None:

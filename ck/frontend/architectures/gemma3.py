@@ -43,17 +43,19 @@ def read_hyperparameters(metadata: Metadata, n_vocab: int, tied: bool) -> HyperP
     header.refuse("final_logit_softcapping", 0.0)
     header.refuse("attn_logit_softcapping", 0.0)
     common = header.common(n_vocab, tied)
-    scale = common.attention_scale
-    if common.n_layers == LAYERS_27B:
-        scale = 1 / math.sqrt(common.d_model / common.n_heads)
     return replace(
         common,
         rope_base=header.positive("rope.freq_base", ROPE_BASE),
         rope_base_local=header.positive("rope.freq_base_swa", ROPE_BASE_LOCAL),
         sliding_window=header.integer("attention.sliding_window", 1, CONTEXT_LIMIT),
         window_pattern=header.integer("attention.sliding_window_pattern", 1, LAYER_LIMIT, WINDOW_PATTERN),
-        attention_scale=scale,
+        attention_scale=_attention_scale(common),
     )
+
+
+def _attention_scale(hp: HyperParameters) -> float:
+    width = hp.d_model / hp.n_heads if hp.n_layers == LAYERS_27B else hp.head_dim
+    return 1 / math.sqrt(width)
 
 
 def template(sizes: TemplateSizes) -> HyperParameters:
@@ -64,6 +66,7 @@ def template(sizes: TemplateSizes) -> HyperParameters:
         rope_base_local=ROPE_BASE_LOCAL,
         sliding_window=sizes.sliding_window or WINDOW,
         window_pattern=sizes.window_pattern or WINDOW_PATTERN,
+        attention_scale=_attention_scale(common),
     )
 
 
