@@ -3,6 +3,7 @@
 import ctypes
 import json
 import mmap
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ def guarded(n_bytes: int) -> NDArray[np.uint8]:
     # Buffers are aligned to 64 bytes, so the gap before the guard is less than that.
     first = pages * PAGE - -(-n_bytes // 64) * 64
     return whole[first : first + n_bytes]
+
+
+def test_the_guard_ends_who_writes_past_it() -> None:
+    code = """
+import ctypes, sys
+from tests.train.test_memory import guarded
+
+arena = guarded(100)
+arena[...] = 1
+ctypes.memset(arena.ctypes.data + int(sys.argv[1]), 1, 1)
+print("alive")
+"""
+    assert children.run(code, 127) == "alive\n"
+    child = children.start(code, 128)
+    child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGSEGV
 
 
 def run_all(trainable: Trainable) -> list[bytes]:
