@@ -65,7 +65,7 @@ def resume(
 ) -> RunResult:
     """Go on with run `name` from its newest checkpoint that verifies, or from that of `step`.
 
-    `flags` and `sets` change what CHANGEABLE names: the run's length, its threads, how often it saves.
+    `flags` and `sets` change what CHANGEABLE names: length, rate, clip, threads, how often it saves.
     Raises UsageError when there is no such run, MalformedError when nothing verifies.
     """
     watch = watch or Quiet()
@@ -86,8 +86,12 @@ def resume(
         checkpoints.discard_after(checkpoint.step)
         if changes:
             _note(run, config, prepared, checkpoint.step, changes)
+        _say_other_kernels(run, watch)
         watch.say(f"resuming after step {checkpoint.step} of {prepared.total_steps}")
-        Trainer(run, config, prepared, trainable, watch, checkpoint).train()
+        trainer = Trainer(run, config, prepared, trainable, watch, checkpoint)
+        # The trainable has its own copy; three times the parameters are not kept twice.
+        del checkpoint
+        trainer.train()
     after_training(name, config, watch.say)
     return result(run)
 
@@ -134,6 +138,13 @@ def _note(
     record |= _lasting(config, prepared)
     record["changes"] = [*record.get("changes", []), {"after_step": step, **changes}]
     run.write_json("run.json", record)
+
+
+def _say_other_kernels(run: RunDirectory, watch: Watch) -> None:
+    machine: dict[str, Any] = run.read_json("run.json").get("machine", {})
+    began = machine.get("isa_path", isa_path())
+    if began != isa_path():
+        watch.say(f"the run began with kernels for {began}, these are for {isa_path()}: last bits may differ")
 
 
 def _record(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> dict[str, Any]:

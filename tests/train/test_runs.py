@@ -1,5 +1,6 @@
 """Runs begin once, belong to one trainer, and outlive kill -9, a full disk and one that is read-only."""
 
+import gc
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 import ck
 from ck.errors import CkError, ConflictError, MalformedError, ResourceError, UsageError
 from ck.train import runs
-from ck.train.checkpoints import Checkpoints
+from ck.train.checkpoints import Checkpoint, Checkpoints
 from ck.train.config import load_config
 from ck.train.rundir import RunDirectory
 from ck.train.trainer import Trainer
@@ -133,6 +134,37 @@ def test_resume_changes_what_may_change(training: Path) -> None:
     }
 
 
+def test_a_resumed_run_holds_one_copy_of_its_tensors(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ck.train(run="./a", steps=2, **options())
+    held: list[int] = []
+    train = Trainer.train
+
+    def count(trainer: Trainer) -> None:
+        gc.collect()
+        held.append(sum(isinstance(each, Checkpoint) for each in gc.get_objects()))
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "train", count)
+    assert runs.resume("./a", flags={"steps": 4}).step == 4
+    assert held == [0]
+
+
+def test_other_kernels_than_those_it_began_with_are_named(training: Path) -> None:
+    class Listening(runs.Quiet):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    said: list[str] = []
+    run = ck.train(run="./a", steps=2, **options()).path
+    runs.resume("./a", Listening())
+    assert not [line for line in said if "kernels" in line]
+    record = json.loads((run / "run.json").read_text())
+    own, record["machine"]["isa_path"] = record["machine"]["isa_path"], "sse9"
+    (run / "run.json").write_text(json.dumps(record))
+    runs.resume("./a", Listening())
+    assert f"the run began with kernels for sse9, these are for {own}: last bits may differ" in said
+
+
 def test_resume_needs_the_runs_own_tokenizer_and_data(training: Path) -> None:
     run = ck.train(run="./a", steps=2, **options()).path
     other = ck.train(run="./b", steps=2, **options(vocab_size=301)).path
@@ -180,6 +212,7 @@ print(sorted(name for name in os.listdir(run[1] + "/checkpoints") if name.starts
 print(os.path.exists(run[1] + "/checkpoints/latest/MANIFEST.json"))
 os.remove(ballast)
 call("resume", run[1])
+import gc
 import hashlib
 for name in ("weights.safetensors", "optimizer.safetensors", "state.json"):
     print(hashlib.sha256(open(f"{run[1]}/checkpoints/step-60/{name}", "rb").read()).hexdigest())
