@@ -142,6 +142,8 @@ def test_a_named_run_lies_in_the_cache_and_goes_on(ck_main: Any, training: Path)
     assert ck_main("promote", name).out.endswith(f": step 30; talk to it with: ck run {name}\n")
     told = ck_main("run", name, "--prompt", "the", "-n", "4", "--temp", "0")
     assert told.code == 0, told.err
+    exported = ck_main("export", name, "--to", "gguf:f16", "-o", "f16.gguf", "--step", "20")
+    assert exported.out.startswith(f"f16.gguf: {name} at step 20, ")
 
 
 def test_an_alert_is_exit_code_5(ck_main: Any, training: Path) -> None:

@@ -20,6 +20,7 @@ from ck.train.rundir import RunDirectory
 from ck.train.schedules import learning_rate
 from ck.train.setup import reopen
 from ck.train.trainer import StepReport, rows_of
+from tests.train import children
 from tests.train.small_runs import contents, measures, options, tensors
 
 
@@ -230,6 +231,20 @@ def test_every_family_and_type_learns(family: str, dtype: str, training: Path) -
     assert result.loss < first - 1.5
     assert result.dev_loss < first - 1.5
     assert runs.resume("./a", step=40).dev_loss == result.dev_loss
+
+
+def test_training_loads_nothing_of_pytorch(training: Path) -> None:
+    ck.train(run="./first", steps=1, **options())  # the program is compiled
+    code = """
+import sys
+import ck
+from tests.train import children
+from tests.train.small_runs import options
+
+ck.train(run="./a", steps=2, **options())
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "transformers", "tensorboardX"}))
+"""
+    assert children.run(code) == "[]\n"
 
 
 def test_a_trainer_outside_the_main_thread_leaves_signals_alone(training: Path) -> None:
