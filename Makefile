@@ -20,8 +20,15 @@ bench: peer         # figures of docs/benchmarks.md
 	$(PYTHON) benchmarks/inference.py
 	$(PYTHON) benchmarks/compile_time.py
 
+bench-training:     # training against PyTorch: eager, compiled, f32 and bf16 (about an hour)
+	$(PYTHON) benchmarks/training.py --check
+	$(PYTHON) benchmarks/training.py --peers compile-f32,eager-bf16,compile-bf16 --pairs 1 --out build/benchmarks/others
+
+parity:             # the canary against PyTorch on a model of 4 layers, both families (some minutes)
+	CK_CANARY=large $(PYTHON) -m pytest tests/train/test_parity.py -k canary
+
 docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: test runtime kernels-sanitized kill-trials peer bench docs
+.PHONY: test runtime kernels-sanitized kill-trials peer bench bench-training parity docs
