@@ -58,27 +58,25 @@ def last_step(run: Path) -> int:
         return 0
 
 
-def end_after(child: Any, run: Path, step: int, number: int) -> tuple[int, str]:
-    """Send the signal once `step` is in the metrics; how the process ended, and what it said."""
-    while last_step(run) < step and child.poll() is None:
-        time.sleep(0.001)
-    child.send_signal(number)
-    _, error = child.communicate(timeout=60)
-    return child.returncode, error
+def end_in_time(folder: Path, moment: int, number: int, **changes: Any) -> tuple[Path, int, str]:
+    """A run whose process got the signal between step `moment` and its end; how it ended, what it said."""
+    for attempt in range(10):
+        run = folder / f"ended-{attempt}"
+        child = spawn("train", "--run", str(run), "--steps", str(STEPS), *words(**changes))
+        while last_step(run) < moment and child.poll() is None:
+            time.sleep(0.001)
+        child.send_signal(number)
+        _, error = child.communicate(timeout=60)
+        # On a busy machine the process may be done before this one wakes up.
+        if last_step(run) < STEPS:
+            return run, child.returncode, error
+    pytest.fail("no process was ended in time")
 
 
 def test_kill_and_resume_give_the_straight_run(straight: Path, training: Path) -> None:
-    chance = random.SystemRandom()
-    for attempt in range(10):
-        run = training / f"killed-{attempt}"
-        moment = chance.randint(STEPS // 2, STEPS - 40)
-        code, _ = end_after(
-            spawn("train", "--run", str(run), "--steps", str(STEPS), *words()), run, moment, signal.SIGKILL
-        )
-        if code == -signal.SIGKILL and last_step(run) < STEPS:
-            break
-    else:
-        pytest.fail("the process was never killed in time")
+    moment = random.SystemRandom().randint(STEPS // 2, STEPS - 40)
+    run, code, _ = end_in_time(training, moment, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert last_step(run) >= moment
     assert not (run / "checkpoints" / f"step-{STEPS}").exists()
     resumed = spawn("resume", str(run))
@@ -93,9 +91,7 @@ def test_kill_and_resume_give_the_straight_run(straight: Path, training: Path) -
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_step_under_way(number: int, code: int, straight: Path, training: Path) -> None:
-    run = training / "interrupted"
-    child = spawn("train", "--run", str(run), "--steps", str(STEPS), *words(save_every=1000))
-    found, error = end_after(child, run, 90, number)
+    run, found, error = end_in_time(training, 90, number, save_every=1000)
     said = re.search(r"^ck: step (\d+) is saved; go on with: ck resume (\S+)$", error, re.MULTILINE)
     assert found == code, error
     assert said, error
@@ -104,8 +100,7 @@ def test_a_signal_saves_the_step_under_way(number: int, code: int, straight: Pat
     assert said[2] == str(run)
     assert (run / "checkpoints" / "latest").resolve().name == f"step-{step}"
     assert last_step(run) == step
-    result = runs.resume(str(run))
-    assert result.step == STEPS
+    assert runs.resume(str(run)).step == STEPS
     assert_equal_runs(run, straight, STEPS)
 
 
