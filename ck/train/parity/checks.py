@@ -65,8 +65,9 @@ class Comparison:
 def why_no_canary(config: TrainConfig, steps: int) -> str | None:
     """Why the canary's limits do not apply; None where they do."""
     optim, run = config.optim, config.run
+    if run.dtype != "f32":
+        return BF16
     wanted = {
-        "dtype": (run.dtype, "f32"),
         "optimizer": (optim.optimizer, "adamw"),
         "lr": (optim.lr, 3e-4),
         "schedule": (optim.schedule, "constant"),

@@ -8,7 +8,7 @@ bf16   f32, the factors of each linear layer's three products rounded to bf16, t
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, Literal
 
@@ -43,18 +43,16 @@ def torch_threads(n: int) -> Generator[None]:
 
 def computing_in(arithmetic: Arithmetic) -> Any:
     """A context in which a model computes as `arithmetic` says; its parameters must be of that width."""
+    if arithmetic == "f32":
+        return nullcontext()
     torch = pytorch()
     mode: Any = torch.overrides.TorchFunctionMode
-    rule = {"f32": _plain, "f64": _wide, "bf16": _rounded_products}[arithmetic]
+    rule = {"f64": _wide, "bf16": _rounded_products}[arithmetic]
 
     def run(self: Any, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         return rule(torch, function, list(args), dict(kwargs or {}))
 
     return type("Computing", (mode,), {"__torch_function__": run})()
-
-
-def _plain(torch: Any, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    return function(*args, **kwargs)
 
 
 def _wide(torch: Any, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:

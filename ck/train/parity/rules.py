@@ -1,10 +1,10 @@
 """The gradient rules on the values of a real step: each op's `vjp` against a difference of its `reference`.
 
-    sum_r <dy_r, f_r(x + h u) - f_r(x - h u)> / 2h   against   <dx, u>      for a random direction u
+    sum_r <dy_r, f_r(x + h u) - f_r(x - h u)> / 2h   against   <dx, u>
 
-in f64, h = 1e-5 of x's size. The walk goes from the loss back, so the cotangents that reach an op have come
-through rules that hold; the first that does not hold is the one to look at. The gradients at the end of the
-walk are also what ck-differentiate must make.
+in f64, h = 1e-5 of x's size, for a random direction u and for dx itself. The walk goes from the loss back, so
+the cotangents that reach an op have come through rules that hold; the first that does not hold is the one to
+look at. The gradients at the end of the walk are also what ck-differentiate must make.
 """
 
 import math
@@ -116,10 +116,28 @@ def _difference(
     forward: Forward,
     random: np.random.Generator,
 ) -> float:
-    """How far <dx, u> is from the slope of the reference along u, as a share of ||dx||."""
+    """How far <dx, u> is from the slope of the reference along u, as a share of what <dx, u> is at most.
+
+    Along dx itself, which shows a wrong size, and along a random direction, which shows anything.
+    """
+    top = float(np.abs(dx).max(initial=0.0))
+    directions: list[tuple[Array, float]] = [(random.standard_normal(dx.shape), 1.0)]
+    if top > 0:
+        along = dx * (3 / top)
+        directions.append((along, float(np.linalg.norm(along))))
+    errors: list[float] = []
+    for direction, length in directions:
+        slope = _slope(op, place, direction, cotangents, forward)
+        claimed = _dot(dx, direction)
+        scale = max(length * float(np.linalg.norm(dx)), abs(slope))
+        errors.append(abs(slope - claimed) / scale if scale else 0.0)
+    return max(errors)
+
+
+def _slope(op: CkOp, place: int, direction: Array, cotangents: list[Array | None], forward: Forward) -> float:
+    """The slope of <dy, reference> along `direction` of one operand, by a central difference."""
     operands = [forward.values[operand] for operand in op.operands]
     x: Array = operands[place]
-    direction: Array = random.standard_normal(x.shape)
     size = STEP_SIZE * max(math.sqrt(float((x * x).mean())), 1e-3)
     ends: list[float] = []
     for sign in (1, -1):
@@ -129,10 +147,7 @@ def _difference(
         # Differences from the value first: what the two ends share would swamp them.
         moved = [y - at for y, at in zip(results, _values_of(op, forward), strict=True)]
         ends.append(sum(_dot(y, dy) for y, dy in zip(moved, cotangents, strict=True) if dy is not None))
-    slope = (ends[0] - ends[1]) / (2 * size)
-    claimed = _dot(dx, direction)
-    scale = max(float(np.linalg.norm(dx)), abs(slope))
-    return abs(slope - claimed) / scale if scale else 0.0
+    return (ends[0] - ends[1]) / (2 * size)
 
 
 def _dot(a: Array, b: Array) -> float:
