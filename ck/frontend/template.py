@@ -12,7 +12,6 @@ from ck.errors import UsageError
 from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architecture
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
-    HEAD_DIM_LIMIT,
     HEAD_LIMIT,
     LAYER_LIMIT,
     VOCAB_LIMIT,
@@ -28,7 +27,8 @@ _LIMITS = {
     "hidden_dim": WIDTH_LIMIT,
     "num_heads": HEAD_LIMIT,
     "num_kv_heads": HEAD_LIMIT,
-    "head_dim": HEAD_DIM_LIMIT,
+    # What the attention of training takes.
+    "head_dim": 512,
     "vocab_size": VOCAB_LIMIT,
     "context_len": CONTEXT_LIMIT,
 }

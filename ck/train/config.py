@@ -18,7 +18,6 @@ from ck.frontend.architectures import ARCHITECTURES
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
-    HEAD_DIM_LIMIT,
     HEAD_LIMIT,
     LAYER_LIMIT,
     VOCAB_LIMIT,
@@ -104,7 +103,7 @@ class ModelConfig(Section):
     num_heads: int = _whole(8, 1, HEAD_LIMIT)
     num_kv_heads: int = _whole(4, 1, HEAD_LIMIT)
     # 0: embed_dim / num_heads; never 0 once loaded.
-    head_dim: int = _whole(0, 0, HEAD_DIM_LIMIT, ", 0 for embed_dim / num_heads")
+    head_dim: int = _whole(0, 0, 512, ", 0 for embed_dim / num_heads")
     # 0: that of the tokenizer when that is a file, else 1024.
     vocab_size: Annotated[int, AfterValidator(_zero_or_vocabulary)] = Field(
         default=0, ge=0, le=VOCAB_LIMIT, description=f"a whole number from {VOCAB_MINIMUM} to {VOCAB_LIMIT}"

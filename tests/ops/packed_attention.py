@@ -54,6 +54,10 @@ CASE = OpCase(
             "3 heads of .* do not fit 2 of",
         ),
         Refusal(Sample((tensor(5, 15), tensor(5, 5), tensor(5, 5), ids(4)), FORM), r"starts are \[5\], got"),
+        Refusal(
+            Sample((tensor(5, 1542), tensor(5, 514), tensor(5, 514), ids(5)), FORM),
+            "a head has at most 512 columns, got 514",
+        ),
     ),
     no_slope=frozenset({"lse"}),
 )

@@ -38,6 +38,10 @@ from ck.ir.op import (
 from ck.ir.types import shape, tensor
 
 
+# The kernel keeps a row of every operand on its stack.
+WIDEST_HEAD = 512
+
+
 class _Attention(CkOp, KernelOp, AcrossRows):
     """What the op and its gradient share."""
 
@@ -110,6 +114,8 @@ def check_rows(
     rows, columns = shape(q)
     if columns % heads or heads % kv_heads or shape(k) != (rows, columns // heads * kv_heads) or v != k:
         raise VerifyException(f"{name}: {heads} heads of {q} do not fit {kv_heads} of {k} and {v}")
+    if columns // heads > WIDEST_HEAD:
+        raise VerifyException(f"{name}: a head has at most {WIDEST_HEAD} columns, got {columns // heads}")
     if shape(starts) != (rows,):
         raise VerifyException(f"{name}: starts are [{rows}], got {starts}")
 
