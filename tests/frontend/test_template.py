@@ -107,7 +107,7 @@ def test_every_mistake_at_once() -> None:
         ({"num_heads": 0, "head_dim": None}, "num_heads must be a whole number from 1 to 1024, found 0"),
         (
             {"embed_dim": 42, "head_dim": None},
-            "head_dim must be a whole number from 1 to 4096, found 10.5",
+            "head_dim must be a whole number from 1 to 512, found 10.5",
         ),
         ({"rope_base": 0}, "rope_base must be above 0 and below inf, found 0"),
         ({"rope_base": float("nan")}, "rope_base must be above 0 and below inf, found nan"),

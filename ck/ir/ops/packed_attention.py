@@ -37,7 +37,6 @@ from ck.ir.op import (
 )
 from ck.ir.types import shape, tensor
 
-
 # The kernel keeps a row of every operand on its stack.
 WIDEST_HEAD = 512
 
