@@ -65,6 +65,9 @@ def test_a_broken_rule_is_named(
     report = compared(family, steps=1)
     assert report.passed is False
     assert check_of(report, "gradients of step 1").passed is False
+    step = check_of(report, "step parity at 1")
+    failed = {f.name for f in step.figures if f.passed is False}
+    assert {"gradients, relative", "gradients, excess over f32", "states, relative"} <= failed
     assert report.search is not None
     culprit = report.search.culprit
     assert culprit is not None
