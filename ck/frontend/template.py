@@ -147,6 +147,10 @@ def _mistakes(sizes: TemplateSizes) -> list[str]:
         wrong.append(f"head_dim must be even, found {head_dim}")
     for name, limit in (("rope_base", math.inf), ("rms_eps", 1.0)):
         value = getattr(sizes, name)
-        if value is not None and not 0 < value < limit:
-            wrong.append(f"{name} must be above 0 and below {limit}, found {value}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 < value < limit):
+            wrong.append(f"{name} must be a number above 0 and below {limit}, found {value}")
+    tied: Any = sizes.tied
+    if not isinstance(tied, bool | None):
+        wrong.append(f"tied must be True or False, found {tied!r}")
     return wrong

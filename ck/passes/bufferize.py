@@ -195,7 +195,8 @@ class _Function:
 
     def _updated(self, op: Operation, operand: SSAValue) -> SSAValue:
         """Where an operand that `op` updates lies: a state, or a value that nothing reads later."""
-        if not is_state(operand) and (operand in self.outputs or self._last_use(operand) is not op):
+        root = _root(operand)
+        if not is_state(root) and (root in self.outputs or self._last_use(root) is not op):
             raise VerifyException(f"{op.name}: overwrites %{operand.name_hint}, which is read later")
         return self.buffers[operand]
 

@@ -133,7 +133,7 @@ class Model:
 
 
 def compile_model(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Any,
     context_len: int | None = None,
     kv: str = "f16",
     dtype: str | None = None,
@@ -160,6 +160,11 @@ def compile_model(
         raise UsageError(f"dtype: f32 or None is required, found {dtype}")
     if chunk < 1:
         raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(
+            f"model: a file or a known name is required, found {type(model).__name__}; "
+            'a template is compiled with mode="train"'
+        )
     path = resolve_model(os.fspath(model))
     file = GgufFile(path)
     options = (context_len, kv, dtype, chunk)

@@ -7,6 +7,7 @@ weights, batch and hyperparameters alone, never on the number of threads.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ck.runtime.program import Program, anonymous, pointer_table
 Floats = NDArray[np.float32]
 DTYPES, OPTIMIZERS, DECAYS = ("f32", "bf16"), ("adamw", "sgd"), ("matrices", "all")
 ALIGN = 64
+# Rows of a micro-batch; more are better accumulated. The head's chunks are written out, 512 rows each.
+ROWS_LIMIT = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class Hyper:
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
     momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, value in asdict(self).items() if not 0 <= value < math.inf]
+        if wrong:
+            found = ", ".join(f"{name} {getattr(self, name)}" for name in wrong)
+            raise UsageError(f"hyperparameters are finite and at least 0, found {found}")
 
     def for_adamw(self, step: int) -> list[float]:
         """ck/ir/ops/adamw.py: the buffer `hyper` at update number `step`, from 1."""
@@ -123,6 +132,8 @@ class Trainable:
         self.gradients = {name: self._tensors[f"grad.{name}"] for name in template.shapes}
         states = ("adam_m.", "adam_v.", "momentum.")
         self.optimizer_state = {k: v for k, v in self._tensors.items() if k.startswith(states)}
+        # Over several calls a caller holds it; each call takes it, so threads take turns.
+        self.lock = self.exe.lock
         self.load(weights)
 
     def load(
@@ -134,39 +145,47 @@ class Trainable:
                 if name not in given or given[name].shape != into[name].shape:
                     found = given[name].shape if name in given else "none"
                     raise UsageError(f"tensor {name}: {list(into[name].shape)} is required, found {found}")
-                into[name][...] = given[name]
+                with self.lock:
+                    into[name][...] = given[name]
 
     def zero_gradients(self) -> None:
         """Forget what has been accumulated."""
-        for gradient in self.gradients.values():
-            gradient[...] = 0
+        with self.lock:
+            for gradient in self.gradients.values():
+                gradient[...] = 0
 
     def accumulate(self, batch: Rows, weight: float) -> Floats:
         """Add the gradient of weight * sum(nll) to the gradients; returns nll [N], 0 where not scored."""
-        n = self._take(batch)
-        slopes = self._arguments["d_nll"]
-        slopes[:n, 0] = np.where(batch.targets >= 0, np.float32(weight), np.float32(0))
-        self.exe.run("train_step", n)
-        return self._arguments["nll"][:n, 0].copy()
+        with self.lock:
+            n = self._take(batch)
+            slopes = self._arguments["d_nll"]
+            slopes[:n, 0] = np.where(batch.targets >= 0, np.float32(weight), np.float32(0))
+            self.exe.run("train_step", n)
+            return self._arguments["nll"][:n, 0].copy()
 
     def evaluate(self, batch: Rows) -> Floats:
         """nll [N] of a batch, 0 where not scored; nothing is accumulated."""
-        n = self._take(batch)
-        self.exe.run("eval", n)
-        return self._arguments["nll"][:n, 0].copy()
+        with self.lock:
+            n = self._take(batch)
+            self.exe.run("eval", n)
+            return self._arguments["nll"][:n, 0].copy()
 
     def grad_norm(self, hyper: Hyper) -> float:
         """The global norm of the gradients; also makes the factor with which `update` clips them."""
-        self._arguments["hyper"][7] = hyper.max_grad_norm
-        self.exe.run("grad_norm", 1)
-        return float(self._arguments["norm"][0])
+        with self.lock:
+            self._arguments["hyper"][7] = hyper.max_grad_norm
+            self.exe.run("grad_norm", 1)
+            return float(self._arguments["norm"][0])
 
     def update(self, hyper: Hyper, step: int) -> None:
         """Update number `step`, from 1, after `grad_norm`; the gradients are zero afterwards."""
+        if step < 1:
+            raise UsageError(f"update: numbers begin at 1, found {step}")
         values = hyper.for_adamw(step) if self.optimizer == "adamw" else hyper.for_sgd(step)
-        self._arguments["hyper"][:] = values
-        self.exe.run("update", 1)
-        self.updates = step
+        with self.lock:
+            self._arguments["hyper"][:] = values
+            self.exe.run("update", 1)
+            self.updates = step
 
     def step(
         self, tokens: ArrayLike, targets: ArrayLike, hyper: Hyper | None = None, number: int | None = None
@@ -177,9 +196,10 @@ class Trainable:
         """
         batch = sequences(tokens, targets)
         hyper = hyper or Hyper()
-        nll = self.accumulate(batch, 1 / max(1, batch.n_scored))
-        norm = self.grad_norm(hyper)
-        self.update(hyper, self.updates + 1 if number is None else number)
+        with self.lock:
+            nll = self.accumulate(batch, 1 / max(1, batch.n_scored))
+            norm = self.grad_norm(hyper)
+            self.update(hyper, self.updates + 1 if number is None else number)
         return StepResult(float(nll.sum(dtype=np.float64)) / max(1, batch.n_scored), norm)
 
     def ir(self, stage: str) -> str:
@@ -209,11 +229,19 @@ class Trainable:
 
 def sequences(tokens: ArrayLike, targets: ArrayLike) -> Rows:
     """Sequences [B, T] (or one, [T]) as rows, each a document of its own. Raises UsageError."""
-    ids, wanted = np.atleast_2d(np.asarray(tokens)), np.atleast_2d(np.asarray(targets))
+    try:
+        ids, wanted = np.atleast_2d(np.asarray(tokens)), np.atleast_2d(np.asarray(targets))
+    except ValueError as error:
+        raise UsageError(
+            "batch: tokens and targets are integers [B, T], found rows of several lengths"
+        ) from error
     if ids.ndim != 2 or ids.shape != wanted.shape or ids.dtype.kind not in "iu":
         raise UsageError(
             f"batch: tokens and targets are integers [B, T], found {ids.shape} and {wanted.shape}"
         )
+    limit = np.iinfo(np.int32).max
+    if ids.size and (max(ids.max(), wanted.max()) > limit or min(ids.min(), wanted.min()) < -limit):
+        raise UsageError(f"batch: ids are at most {limit}, found others")
     count, length = ids.shape
     positions = np.tile(np.arange(length, dtype=np.int32), count)
     starts = np.repeat(np.arange(count, dtype=np.int32) * length, length).astype(np.int32)
@@ -265,21 +293,24 @@ def compile_trainable(
     if not isinstance(template, Template):
         raise UsageError(f"mode train: a ck.template is required, found {type(template).__name__}")
     options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
-    _check(options, batch, seq)
+    _check(options, batch, seq, template.hp.context_length)
     first = template.initial_weights(init, seed) if weights is None else weights
-    program = _program(template, batch * seq, options, force, progress or (lambda _: None))
+    program = _program(template, int(batch) * int(seq), options, force, progress or (lambda _: None))
     return Trainable(template, program, first, threads)
 
 
-def _check(options: Mapping[str, Any], batch: int, seq: int) -> None:
+def _check(options: Mapping[str, Any], batch: int, seq: int, context_len: int) -> None:
     for name, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
         if options[name] not in known:
             raise UsageError(f"{name}: one of {', '.join(known)} is required, found {options[name]}")
-    if batch < 1 or seq < 1 or not 0 <= options["budget"] <= 1:
-        raise UsageError(
-            f"batch and seq are at least 1, activation_budget from 0 to 1, "
-            f"found {batch}, {seq}, {options['budget']}"
-        )
+    if not all(isinstance(size, Integral) and size >= 1 for size in (batch, seq)):
+        raise UsageError(f"batch and seq are whole numbers of at least 1, found {batch} and {seq}")
+    if batch * seq > ROWS_LIMIT:
+        raise UsageError(f"batch * seq: at most {ROWS_LIMIT} rows are required, found {batch * seq}")
+    if seq > context_len:
+        raise UsageError(f"seq: at most the template's context_len {context_len} is required, found {seq}")
+    if not 0 <= options["budget"] <= 1:
+        raise UsageError(f"activation_budget: from 0 to 1 is required, found {options['budget']}")
 
 
 def _program(

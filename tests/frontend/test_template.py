@@ -94,7 +94,7 @@ def test_every_mistake_at_once() -> None:
         f"vocab_size must be a whole number from 1 to 4194304, found {1 << 40}; "
         "num_kv_heads must divide num_heads 4, found 3; "
         "head_dim must be even, found 5; "
-        "rms_eps must be above 0 and below 1.0, found 0.0"
+        "rms_eps must be a number above 0 and below 1.0, found 0.0"
     )
 
 
@@ -109,9 +109,11 @@ def test_every_mistake_at_once() -> None:
             {"embed_dim": 42, "head_dim": None},
             "head_dim must be a whole number from 1 to 512, found 10.5",
         ),
-        ({"rope_base": 0}, "rope_base must be above 0 and below inf, found 0"),
-        ({"rope_base": float("nan")}, "rope_base must be above 0 and below inf, found nan"),
-        ({"rms_eps": -1e-6}, "rms_eps must be above 0 and below 1.0, found -1e-06"),
+        ({"rope_base": 0}, "rope_base must be a number above 0 and below inf, found 0"),
+        ({"rope_base": "x"}, "rope_base must be a number above 0 and below inf, found x"),
+        ({"tied": "no"}, "tied must be True or False, found 'no'"),
+        ({"rope_base": float("nan")}, "rope_base must be a number above 0 and below inf, found nan"),
+        ({"rms_eps": -1e-6}, "rms_eps must be a number above 0 and below 1.0, found -1e-06"),
         (
             {"sliding_window": -1},
             f"sliding_window must be a whole number from 1 to {16 << 20}, found -1",

@@ -292,8 +292,11 @@ def test_what_is_refused() -> None:
         ({"optimizer": "adam"}, "optimizer: one of adamw, sgd is required, found adam"),
         ({"decay": "some"}, "decay: one of matrices, all is required, found some"),
         ({"dtype": "f16"}, "dtype: one of f32, bf16 is required, found f16"),
-        ({"activation_budget": 1.5}, "activation_budget from 0 to 1, found 2, 32, 1.5"),
-        ({"batch": 0}, "batch and seq are at least 1"),
+        ({"activation_budget": 1.5}, "activation_budget: from 0 to 1 is required, found 1.5"),
+        ({"batch": 2.0}, "batch and seq are whole numbers of at least 1, found 2.0"),
+        ({"batch": 1 << 20}, "at most 262144 rows are required, found 33554432"),
+        ({"seq": 1 << 14}, "seq: at most the template's context_len"),
+        ({"batch": 0}, "batch and seq are whole numbers of at least 1"),
         ({"init": "ones"}, "ones"),
         ({"threads": 0}, "threads"),
     ],
@@ -305,3 +308,40 @@ def test_options_that_are_refused(options: dict[str, Any], match: str) -> None:
         compile_trainable("model.gguf", batch=2, seq=32)
     with pytest.raises(UsageError, match="mode: run or train is required, found eval"):
         ck.compile(template(), mode="eval")  # type: ignore[call-overload]
+
+
+def test_threads_take_turns() -> None:
+    """Several Python threads share one trainable: every update is whole."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    trainable = compiled()
+    ids = np.arange(64, dtype=np.int32).reshape(2, 32) % 50
+
+    def work(_: int) -> None:
+        for _ in range(10):
+            trainable.step(ids, ids)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert trainable.updates == 40
+    assert all(np.isfinite(values).all() for values in trainable.parameters.values())
+
+
+@pytest.mark.parametrize(
+    ("act", "match"),
+    [
+        (lambda t: t.step([[1, 2], [3]], [[1, 2], [3]]), "found rows of several lengths"),
+        (lambda t: t.step([[2**32 + 1]], [[1]]), "ids are at most 2147483647"),
+        (lambda t: t.step(np.array([[2**63]], np.uint64), [[1]]), "ids are at most 2147483647"),
+        (lambda t: t.step([[1]], [[1]], number=0), "numbers begin at 1, found 0"),
+        (lambda t: Hyper(lr=float("nan")), "finite and at least 0, found lr nan"),
+    ],
+)
+def test_calls_that_are_refused(act: Any, match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        act(compiled())
+
+
+def test_a_template_without_a_mode_says_which() -> None:
+    with pytest.raises(UsageError, match='a template is compiled with mode="train"'):
+        ck.compile(template("llama"))
