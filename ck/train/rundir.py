@@ -7,6 +7,9 @@
 
 Every file is written beside its place as `.new-*`, synced, renamed, and its directory synced: a reader finds
 the earlier file or the whole new one. What a killed trainer left half-written goes when the next one starts.
+
+A directory is a run once it has run.json. One that a start which failed has left has run.lock and nothing but
+ENTRIES; a new run may begin there, as in an empty one. No other directory is written to.
 """
 
 import errno
@@ -17,17 +20,23 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
+from ck.frontend.gguf.cursor import shown
 from ck.runtime.paths import cache_root, private_dir
 from ck.train.files import UNFINISHED, replacing
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# All that a run's directory holds, beside what is unfinished.
+ENTRIES = {
+    *("run.lock", "run.json", "config.toml", "tokenizer.json", "metrics.jsonl", "model.gguf"),
+    *("data", "ir", "build", "checkpoints", "tensorboard", "reports"),
+}
 # How long a lock may be held before its holder has written its process id.
 _PID_WAIT_S = 0.5
 
@@ -39,14 +48,24 @@ class RunDirectory(os.PathLike[str]):
         self.path = path
 
     @classmethod
-    def create(cls, name: str) -> "RunDirectory":
-        """The directory of a new run, created (0700). Raises ConflictError when there is a run in it."""
+    def create(cls, name: str, data: Sequence[Path] = ()) -> "RunDirectory":
+        """The directory of a new run on the files and folders `data`, created (0700).
+
+        Raises ConflictError when there is a run or anything else of somebody's in it, UsageError when it lies
+        in the data or the data in it.
+        """
         run = cls(_locate(name))
+        _check_apart(run.path, data)
         with disk_errors(run.path):
             if (run.path / "run.json").exists():
                 raise ConflictError(
                     f"{run.path}: must be a new run, found one; run: ck resume {run.argument}, or choose "
                     "another name"
+                )
+            if foreign := _foreign(run.path):
+                raise ConflictError(
+                    f"{run.path}: must be empty, not there yet, or what a start that failed has left, found "
+                    f"{shown(foreign)}; choose another place for the run"
                 )
             if _is_path(name):
                 run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,10 +75,15 @@ class RunDirectory(os.PathLike[str]):
 
     @classmethod
     def open(cls, name: str) -> "RunDirectory":
-        """The directory of a run that exists. Raises UsageError when there is none."""
+        """The directory of a run that exists. Raises UsageError when there is none, MalformedError when its
+        run.json is no JSON object.
+        """
         run = cls(_locate(name))
-        if not (run.path / "run.json").is_file():
+        record = run.path / "run.json"
+        if not record.is_file():
             raise UsageError(f"{run.path}: must be a run directory, has no run.json; start one with ck train")
+        if not isinstance(found := read_json(record), dict):
+            raise MalformedError(f"{record}: must be a JSON object, found {type(found).__name__}")
         return run
 
     @property
@@ -85,7 +109,8 @@ class RunDirectory(os.PathLike[str]):
                 _take_lock(handle, self.path)
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-                clear_scratch(self.path)
+                if (self.path / "run.json").is_file() or not _foreign(self.path):
+                    clear_scratch(self.path)
             yield
             os.ftruncate(handle, 0)
         finally:
@@ -109,9 +134,37 @@ def _is_path(name: str) -> bool:
     return os.sep in name
 
 
+def _foreign(path: Path) -> str:
+    """The name of something in a directory that shows it to be no run's; empty when there is none."""
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
+        return ""
+    if names and "run.lock" not in names:
+        return names[0]
+    return next((name for name in names if name not in ENTRIES and not name.startswith(UNFINISHED)), "")
+
+
+def _check_apart(path: Path, data: Sequence[Path]) -> None:
+    """Raises UsageError when one of `data` holds the run or lies in it."""
+    place = path.resolve()
+    for each in data:
+        source = each.resolve()
+        # What is hidden is not read.
+        if place.is_relative_to(source) and not any(
+            part.startswith(".") for part in place.relative_to(source).parts
+        ):
+            raise UsageError(f"--run: must lie outside of the data, found {path} in {each}; move one of them")
+        if source.is_relative_to(place):
+            raise UsageError(f"--data: must lie outside of the run, found {each} in {path}; move one of them")
+
+
 def _locate(name: str) -> Path:
     if _is_path(name):
-        return Path(name).expanduser().absolute()
+        path = Path(name).expanduser().absolute()
+        if path == path.parent:
+            raise UsageError(f"--run: must be a directory of the run's own, found {name}; give it a name")
+        return path
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--run: must be at most 100 letters, digits, '.', '_' and '-', a letter or digit first, "

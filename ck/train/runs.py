@@ -33,16 +33,17 @@ class RunResult:
 def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResult:
     """Make run `name` and train it to its end.
 
-    Raises ConflictError when there is such a run, MalformedError for bad data before anything is trained,
+    Raises ConflictError when there is such a run or a directory that is none, MalformedError for bad data before anything is trained,
     what `Trainer.train` raises, and where run.parity wants a comparison MachineError without PyTorch and
     GateError when a pass is required and there is none.
     """
     watch = watch or Quiet()
     check_parity(config)
-    run = RunDirectory.create(name)
+    data = [Path(path) for path in config.data.paths]
+    run = RunDirectory.create(name, data)
     with run.lock():
         # Another trainer may have begun it between the two lines above.
-        RunDirectory.create(name)
+        RunDirectory.create(name, data)
         prepared = prepare(run, config, watch.say)
         trainable = build(run, config, prepared.template, None, watch.say)
         run.write_bytes("config.toml", dump_toml(config).encode())

@@ -60,6 +60,53 @@ def test_what_is_no_run_is_not_opened(run: RunDirectory) -> None:
         RunDirectory.open("a-run")
 
 
+def test_a_directory_of_somebody_elses_stays_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    for name in ("data/notes.txt", "build/x.o", ".new-idea", "checkpoints/.new-y"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(
+        ConflictError, match=r"own: must be empty, not there yet, .* found \.new-idea; choose"
+    ):
+        RunDirectory.create(str(folder))
+    assert sorted(folder.rglob("*")) == before
+    # A lock alone does not make it a run: what ck does not know stays.
+    (folder / "thesis.tex").write_text("")
+    with RunDirectory(folder).lock():
+        assert (folder / ".new-idea").exists()
+    with pytest.raises(ConflictError, match=r"found thesis\.tex; choose"):
+        RunDirectory.create(str(folder))
+    # What a start that failed has left is ck's own.
+    (folder / "thesis.tex").unlink()
+    assert RunDirectory.create(str(folder)).path == folder
+    with pytest.raises(UsageError, match="--run: must be a directory of the run's own, found /; give"):
+        RunDirectory.create("/")
+
+
+def test_run_and_data_lie_apart(tmp_path: Path) -> None:
+    data = tmp_path / "corpus"
+    (data / "runs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(data)
+    for place in (data, data / "runs" / "a", tmp_path / "link" / "b"):
+        with pytest.raises(
+            UsageError, match="--run: must lie outside of the data, found .* move one of them"
+        ):
+            RunDirectory.create(str(place), [data])
+    text = tmp_path / "run" / "c.txt"
+    with pytest.raises(UsageError, match=r"--data: must lie outside of the run, found .*c\.txt in .*/run;"):
+        RunDirectory.create(str(text.parent), [data, text])
+    assert not text.parent.exists()
+    # Hidden folders are not read.
+    assert RunDirectory.create(str(data / ".runs" / "a"), [data]).path.is_dir()
+
+
+def test_a_damaged_record_is_named(run: RunDirectory) -> None:
+    (run.path / "run.json").write_text("[]")
+    with pytest.raises(MalformedError, match=r"a-run/run\.json: must be a JSON object, found list"):
+        RunDirectory.open("a-run")
+
+
 def test_json_comes_back(run: RunDirectory) -> None:
     data = {"loss": 0.1 + 0.2, "text": "ä\n", "none": None}
     path = run.write_json("run.json", data)
