@@ -54,6 +54,8 @@ def command(model: str, to: str, output: Path, step: int | None, force: bool, as
         )
     else:
         of = source.name if source.step is None else f"{source.name} at step {source.step}"
+        if source.promoted not in (None, source.step):
+            of += f", the promoted model is step {source.promoted}"
         click.echo(f"{output}: {of}, {mebibytes(n_bytes)}")
 
 

@@ -25,21 +25,33 @@ def resolve_model(argument: str, progress: Progress = silent) -> Path:
     """
     if "://" in argument:
         raise UnsupportedError(f"{argument}: this version reads files, {_names()}, no addresses; {_HINT}")
-    path = Path(argument).expanduser()
     if not argument:
         raise _not_found(argument)
-    run = cache_root() / "train" / argument
-    is_run = Path(argument).name == argument and (run / "run.json").is_file()
-    if path.is_dir() and ((path / "run.json").is_file() or not is_run):
-        return _of_directory(path)
-    if path.exists() and not path.is_dir():
-        return path
-    if is_run:
+    run = run_directory(argument)
+    if run is not None:
         return _of_directory(run)
+    path = Path(argument).expanduser()
+    if path.is_dir():
+        return _of_directory(path)
+    if path.exists():
+        return path
     model = known_models().get(argument)
     if model is not None:
         return model_path(model) if is_pulled(model) else pull(model, progress)
     raise _not_found(argument)
+
+
+def run_directory(argument: str) -> Path | None:
+    """The directory with a run.json that `argument` means, a path or the name of a run; None if none.
+
+    A folder without run.json gives way to the run of that name; a file and a folder with one do not.
+    """
+    path = Path(argument).expanduser()
+    if (path / "run.json").is_file():
+        return path
+    run = cache_root() / "train" / argument
+    is_name = Path(argument).name == argument and (path.is_dir() or not path.exists())
+    return run if is_name and (run / "run.json").is_file() else None
 
 
 _HINT = "download the .gguf file and give its path"

@@ -12,7 +12,7 @@ from typing import Any
 from ck.errors import UsageError
 from ck.train.checkpoints import Checkpoints
 from ck.train.export.gguf_file import export_gguf
-from ck.train.export.source import source_of_run
+from ck.train.export.source import promoted_step, source_of_run
 from ck.train.rundir import RunDirectory, read_json
 
 MODEL = "model.gguf"
@@ -33,22 +33,13 @@ def candidates(name: str) -> list[Candidate]:
     """The checkpoints of run `name`, by step. Raises UsageError when there is no such run."""
     run = RunDirectory.open(name)
     checkpoints = Checkpoints(run)
-    promoted = promoted_step(run.path)
+    promoted = promoted_step(run.read_json("run.json"))
     latest, best = checkpoints.linked("latest"), checkpoints.linked("best")
     found: list[Candidate] = []
     for step in checkpoints.steps():
         loss = read_json(checkpoints.path(step) / "state.json").get("dev_loss")
         found.append(Candidate(step, loss, step == latest, step == best, step == promoted))
     return found
-
-
-def promoted_step(directory: Path) -> int | None:
-    """The step that was promoted; None before the first promotion."""
-    record: Any = read_json(directory / "run.json")
-    try:
-        return int(record["model"]["step"])
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def choose(name: str, which: str, say: Callable[[str], None]) -> int:

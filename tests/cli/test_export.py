@@ -10,6 +10,7 @@ import pytest
 
 from ck.frontend.gguf import GgufFile
 from ck.frontend.model import open_model
+from ck.runtime.resolve import run_directory
 from ck.runtime.weights import read_tensor
 from ck.train.checkpoints import Checkpoint, Checkpoints
 from ck.train.corpus import Document
@@ -75,6 +76,30 @@ def test_a_run_becomes_a_folder(ck_main: Any, run: Path, tmp_path: Path) -> None
 def test_a_run_has_a_name(ck_main: Any, tmp_path: Path) -> None:
     make_run(tmp_path / "cache" / "train" / "mine")
     assert ck_main("export", "mine", "--to", "gguf", "-o", "x.gguf").out.startswith("x.gguf: mine at step 2")
+
+
+def test_a_runs_name_wins_over_a_folder_that_is_no_run(ck_main: Any, tmp_path: Path) -> None:
+    named = make_run(tmp_path / "cache" / "train" / "mine")
+    (tmp_path / "mine").mkdir()
+    words = ("export", "mine", "--to", "gguf", "-o")
+    assert ck_main(*words, "x.gguf").out.startswith("x.gguf: mine at step 2, ")
+    # The promoted model is another thing, which the line says.
+    record = json.loads((named / "run.json").read_text()) | {"model": {"file": "model.gguf", "step": 1}}
+    (named / "run.json").write_text(json.dumps(record))
+    told = ck_main(*words, "y.gguf")
+    assert told.out.startswith("y.gguf: mine at step 2, the promoted model is step 1, ")
+    assert ck_main(*words, "z.gguf", "--step", "1").out.startswith("z.gguf: mine at step 1, 0.41 MiB")
+    # A folder that is a run, and a file, are what they are called.
+    write_tiny(tmp_path / "mine" / "tiny.gguf")
+    (tmp_path / "mine" / "run.json").write_text(json.dumps({"model": {"file": "tiny.gguf"}}))
+    assert ck_main(*words, "t.gguf").out.startswith("t.gguf: tiny,")
+    assert run_directory("mine") == Path("mine")
+    (tmp_path / "mine" / "run.json").unlink()
+    assert run_directory("mine") == named
+    (tmp_path / "mine" / "tiny.gguf").rename("tiny.gguf")
+    (tmp_path / "mine").rmdir()
+    (tmp_path / "tiny.gguf").rename("mine")
+    assert ck_main(*words, "u.gguf").out.startswith("u.gguf: tiny,")
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(ck_main: Any, run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from ck.runtime.resolve import resolve_model
 from ck.runtime.trainable import Trainable, compile_trainable
 from ck.runtime.weights import read_tensor
 from ck.train.checkpoints import Checkpoints
-from ck.train.promotion import candidates, choose, promote, promoted_step
+from ck.train.export.source import promoted_step
+from ck.train.promotion import candidates, choose, promote
 from ck.train.rundir import RunDirectory
 from ck.train.tokenizer_training import load_tokenizer
 from tests.train import children
@@ -31,6 +32,11 @@ STEPS = 60
 
 def quiet(line: str) -> None:
     raise AssertionError(f"nothing was to be said: {line}")
+
+
+def promoted(run: Path) -> int | None:
+    """The step that run.json names."""
+    return promoted_step(json.loads((run / "run.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,7 @@ def test_a_promoted_run_is_a_model(run: Path) -> None:
         resolve_model(str(run))
     path = promote(str(run), choose(str(run), "latest", quiet), quiet)
     assert path == resolve_model(str(run)) == run / "model.gguf"
-    assert promoted_step(run) == STEPS
+    assert promoted(run) == STEPS
     checkpoint = Checkpoints(run).load(STEPS)
     file = GgufFile(path)
     assert file.tensors.keys() == checkpoint.weights.keys()
@@ -144,7 +150,7 @@ def test_which_checkpoint(llama_run: Path, training: Path) -> None:
     said: list[str] = []
     assert choose(name, "latest", said.append) == 40
     assert said[0].startswith("skipped step 60: ")
-    assert promoted_step(llama_run) == 20
+    assert promoted(llama_run) == 20
     bare = ck.train(
         run="./bare", steps=1, **options(data=["c.txt"], eval_every=9), sets=("data.dev_fraction=0.0",)
     )
@@ -183,12 +189,12 @@ def promote_and_die(name: str) -> None:
         after[step] += 1
         assert resolve_model(name) == model
         # The record is never ahead of the model.
-        assert promoted_step(Path(name)) in {20, step}
+        assert promoted(Path(name)) in {20, step}
         if os.waitstatus_to_exitcode(status) == 0:
             break
         if step == 40:
             promote(name, 20, quiet)
-    assert promoted_step(Path(name)) == 40
+    assert promoted(Path(name)) == 40
     assert not list(Path(name).glob(".new-*")), "the lock's next holder clears what was left"
     print(json.dumps({"trials": trials, "earlier": after[20], "later": after[40]}))
 

@@ -1,7 +1,6 @@
 """What an export is made of: a run's checkpoint, or a GGUF file, as the same five things."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +22,7 @@ from ck.frontend.hyperparameters import (
 )
 from ck.frontend.model import open_model
 from ck.frontend.tokenizer import Tokenizer
-from ck.runtime.paths import cache_root
+from ck.runtime.resolve import run_directory
 from ck.runtime.weights import read_tensor
 from ck.train.checkpoints import Checkpoints
 from ck.train.export.checks import Weights
@@ -42,6 +41,7 @@ class ExportSource:
 
     name             what it is called
     step             of the checkpoint; None when there is none
+    promoted         the step of the run's model, the one that `ck run` talks to; None before a promotion
     weights          under GGUF names, in GGUF conventions, f32
     vocabulary       the GGUF keys `tokenizer.*`
     tokenizer_json   the text of tokenizer.json
@@ -53,18 +53,16 @@ class ExportSource:
     weights: Weights
     vocabulary: Mapping[str, Any]
     tokenizer_json: str
+    promoted: int | None = None
 
 
 def find_run(argument: str) -> Path | None:
-    """The directory of the training run that `argument` means, a directory or a run's name; None if none.
+    """The directory of the training run that `argument` means, as everywhere; None if it means none.
 
     A directory may also be that of a compiled program, whose run.json has no hyperparameters.
     """
-    directory = Path(argument).expanduser()
-    if not directory.exists() and os.sep not in argument:
-        directory = cache_root() / "train" / argument
-    record = directory / "run.json"
-    return directory if record.is_file() and "hyperparameters" in _record(record) else None
+    directory = run_directory(argument)
+    return directory if directory and "hyperparameters" in _record(directory / "run.json") else None
 
 
 def source_of_run(directory: Path, step: int | None, say: Callable[[str], None]) -> ExportSource:
@@ -87,7 +85,16 @@ def source_of_run(directory: Path, step: int | None, say: Callable[[str], None])
         weights=checkpoint.weights,
         vocabulary=gguf_vocabulary(load_tokenizer(path)),
         tokenizer_json=path.read_text("utf-8"),
+        promoted=promoted_step(_record(record)),
     )
+
+
+def promoted_step(record: Mapping[str, Any]) -> int | None:
+    """The step that run.json says was promoted; None before the first promotion."""
+    try:
+        return int(record["model"]["step"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _record(path: Path) -> dict[str, Any]:
