@@ -29,7 +29,8 @@ _FLAGS: dict[str, tuple[type, str]] = {
     "context_len": (int, "Positions of the model.  [default: 512]"),
     "init": (
         str,
-        "normal_0p02, xavier_uniform, xavier_normal, kaiming_uniform or zeros.  [default: normal_0p02]",
+        "normal_0p02, xavier_uniform, xavier_normal, kaiming_uniform or zeros (for tests).  "
+        "[default: normal_0p02]",
     ),
     "tokenizer": (str, "bpe, ascii_bpe or a tokenizer.json.  [default: bpe]"),
     "seq_len": (int, "Tokens of a sequence.  [default: 128]"),

@@ -7,6 +7,7 @@ r.dev_bits_per_byte
 """
 
 import sys
+from os import PathLike
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,24 @@ if TYPE_CHECKING:
 
 class _CallableModule(ModuleType):
     def __call__(
-        self, run: str, *, toml: Any = None, sets: tuple[str, ...] = (), watch: Any = None, **flags: Any
+        self,
+        run: str | PathLike[str],
+        *,
+        toml: str | PathLike[str] | None = None,
+        sets: tuple[str, ...] = (),
+        watch: Any = None,
+        **flags: Any,
     ) -> "RunResult":
-        """Train run `run` to its end; flags, `toml` and `sets` are what `ck train` takes.
+        """Train run `run`, a name or a path, to its end; flags, `toml` and `sets` are what `ck train` takes.
 
         Raises UsageError with every mistake there is, MalformedError for bad data, ConflictError when the run
         is there already.
         """
         from ck.train.config import load_config
+        from ck.train.rundir import run_name
         from ck.train.runs import start
 
-        return start(run, load_config(toml, flags, sets), watch)
+        return start(run_name(run), load_config(toml, flags, sets), watch)
 
 
 sys.modules[__name__].__class__ = _CallableModule

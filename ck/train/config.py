@@ -122,6 +122,9 @@ class DataConfig(Section):
 
     paths: Texts = Field(default=(), description="a list of files and folders")
     split: Literal["file", "line"] = _choice("file", ("file", "line"))
+    field: Text = Field(
+        default="text", description="the name of the field of a JSONL row that holds the text"
+    )
     dev_fraction: float = _number(0.05, "from 0 to below 1", ge=0, lt=1)
     tokenizer: Text = Field(default="bpe", description="bpe, ascii_bpe or the path of a tokenizer.json")
     special_tokens: Texts = Field(default=(), description="a list of texts")
@@ -188,7 +191,7 @@ KEYS = tuple(f"{section}.{name}" for section, kind in SECTIONS.items() for name 
 
 
 def load_config(
-    toml: Path | None = None, flags: Mapping[str, Any] | None = None, sets: Sequence[str] = ()
+    toml: str | PathLike[str] | None = None, flags: Mapping[str, Any] | None = None, sets: Sequence[str] = ()
 ) -> TrainConfig:
     """The configuration of a TOML file, flags by name (None: not given) and `section.name=value` texts.
 
@@ -196,7 +199,11 @@ def load_config(
     the one of the last source that has any counts. Raises UsageError with every mistake there is, joined by
     "; ", and MalformedError for a file that is no TOML.
     """
-    given = read_sources(KEYS, toml, flags or {}, sets)
+    try:
+        path = None if toml is None else Path(toml)
+    except TypeError:
+        raise UsageError(f"toml: must be the path of a TOML file, found {shown(repr(toml))}") from None
+    given = read_sources(KEYS, path, flags or {}, sets)
     mistakes = list(given.mistakes)
     config, wrong = _validate(given, mistakes)
     mistakes += [text for keys, text in cross_mistakes(config, given.label) if not wrong & {*keys}]

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,9 +127,22 @@ def _read_flags(
             meant = _meant(name, keys)
             suggestion = f", did you mean {flag_or_key(meant)}" if meant else ""
             mistakes.append(f"{label}: is no option{suggestion}")
-        elif value is not None and value != ():
-            found.append((by_name[name], value, label))
+        elif value is not None and not (isinstance(value, tuple) and not value):
+            found.append((by_name[name], _plain(value), label))
     return found
+
+
+def _plain(value: Any) -> Any:
+    """The Python number that a number of another kind, such as numpy's, is equal to; all else as it is."""
+    match value:
+        case bool() | int() | float():
+            return value
+        case Integral():
+            return int(value)
+        case Real():
+            return float(value)
+        case _:
+            return value
 
 
 def _read_sets(sets: Sequence[str], keys: Sequence[str], mistakes: list[str]) -> list[tuple[str, Any, str]]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,6 +17,9 @@ from ck.errors import MalformedError, UnsupportedError, UsageError
 from ck.frontend.gguf.cursor import shown
 
 Split = Literal["file", "line"]
+
+# A folder with this file in it is a run.
+RUN_RECORD = "run.json"
 
 # What a directory is searched for; a file that is named is read whatever its name ends in.
 SUFFIXES = {
@@ -131,18 +134,19 @@ def read_documents(
         raise MalformedError(f"{', '.join(map(str, paths))}: must hold text, found only empty files")
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_files(paths: Sequence[Path], say: Callable[[str], None] | None = None) -> list[Path]:
     """The files of `paths` in reading order, without repetition.
 
     Inside a directory: those whose suffix is in SUFFIXES, sorted, hidden ones left out, links to directories
-    not followed. Raises UsageError and MalformedError as `read_documents`.
+    not followed. Folders in it that hold a run.json are runs, which ck wrote: they are left out too, and
+    `say` is told each. Raises UsageError and MalformedError as `read_documents`.
     """
     if not paths:
         raise UsageError("data: at least one file or directory is required, none was given")
     found = dict[Path, Path]()
     for path in paths:
         if path.is_dir():
-            inside = _search(path)
+            inside = _search(path, say)
             if not inside:
                 kinds = "*.txt, *.md, *.jsonl, *.py and the like"
                 raise MalformedError(f"{path}: must hold text files, {kinds}, found none; name the files")
@@ -156,10 +160,14 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _search(directory: Path) -> list[Path]:
+def _search(directory: Path, say: Callable[[str], None] | None) -> list[Path]:
     files = list[Path]()
     for folder, folders, names in os.walk(directory, onerror=_stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if Path(folder, name, RUN_RECORD).is_file()]:
+            folders.remove(name)
+            if say:
+                say(f"{Path(folder, name)}: left out of the data, it holds {RUN_RECORD} and so is a run")
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
     return sorted(files, key=lambda file: file.relative_to(directory).parts)
@@ -244,7 +252,10 @@ def parse_row(line: str, path: Path, number: int, field: str) -> dict[str, Any]:
                 f" write each conversation as one string in field {field}"
             )
         names = ", ".join(map(shown, fields)) or "none"
-        raise MalformedError(f"{where}: must have a field {field}, found {names}; name it with --field")
+        raise MalformedError(
+            f"{where}: must have a field {field}, found {names}; name it with --field, for ck"
+            " train with --set data.field=NAME"
+        )
     text = fields[field]
     if not isinstance(text, str):
         raise MalformedError(f"{where}: field {field} must be a string, found {_kind(text)}")

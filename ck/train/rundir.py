@@ -22,8 +22,9 @@ import shutil
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
 from ck.frontend.gguf.cursor import shown
@@ -128,6 +129,18 @@ class RunDirectory(os.PathLike[str]):
     def read_json(self, name: str) -> Any:
         """The JSON in the file `name`; errors as the function `read_json`."""
         return read_json(self.path / name)
+
+
+def run_name(run: object) -> str:
+    """A run as a command line names it: text as it is, a path as one. Raises UsageError for other things."""
+    match run:
+        case str():
+            return run
+        case PathLike():
+            path = fspath(cast("PathLike[str]", run))
+            return path if _is_path(path) else f".{os.sep}{path}"
+        case _:
+            raise UsageError(f"run: must be a name or a path, found {shown(repr(run))}")
 
 
 def _is_path(name: str) -> bool:

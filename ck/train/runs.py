@@ -33,9 +33,9 @@ class RunResult:
 def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResult:
     """Make run `name` and train it to its end.
 
-    Raises ConflictError when there is such a run or a directory that is none, MalformedError for bad data before anything is trained,
-    what `Trainer.train` raises, and where run.parity wants a comparison MachineError without PyTorch and
-    GateError when a pass is required and there is none.
+    Raises ConflictError when there is such a run or a directory that is none, MalformedError for bad data
+    before anything is trained, what `Trainer.train` raises, and where run.parity wants a comparison
+    MachineError without PyTorch and GateError when a pass is required and there is none.
     """
     watch = watch or Quiet()
     check_parity(config)

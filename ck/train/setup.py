@@ -18,7 +18,7 @@ from ck.frontend.hyperparameters import TemplateSizes
 from ck.frontend.template import Template, template_of
 from ck.runtime.trainable import Trainable, compile_trainable
 from ck.train.batches import n_windows
-from ck.train.config import TrainConfig
+from ck.train.config import VOCAB_MINIMUM, TrainConfig
 from ck.train.corpus import Corpus, find_files
 from ck.train.round_trip import round_trip
 from ck.train.rundir import RunDirectory, disk_errors
@@ -51,9 +51,9 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
     known = load_tokenizer(Path(config.data.tokenizer)) if kind is None else None
     is_ascii = (known.kind if known else kind) == "ascii_bpe"
     paths = tuple(Path(path) for path in config.data.paths)
-    corpus = Corpus(paths, split=config.data.split, ascii_only=is_ascii)
+    corpus = Corpus(paths, config.data.split, config.data.field, is_ascii)
     say("reading the data")
-    find_files(paths)
+    find_files(paths, say)
     tokenizer = known or _train_tokenizer(corpus, kind or "bpe", config)
     round_trip(tokenizer, corpus).require()
     say("encoding the data")
@@ -72,7 +72,9 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
 def _train_tokenizer(corpus: Corpus, kind: Kind, config: TrainConfig) -> TrainingTokenizer:
     # Of what can be wrong here, only a text that is too small does not name it.
     try:
-        return train_tokenizer(corpus, kind, config.model.vocab_size, config.data.special_tokens)
+        return train_tokenizer(
+            corpus, kind, config.model.vocab_size, config.data.special_tokens, VOCAB_MINIMUM
+        )
     except UsageError as error:
         raise UsageError(f"{', '.join(config.data.paths)}: {error}") from error
 

@@ -128,13 +128,18 @@ def tokenizer_sha256(path: Path) -> str:
 
 
 def train_tokenizer(
-    documents: Iterable[Document], kind: Kind, vocab_size: int, special: Sequence[str] = ()
+    documents: Iterable[Document],
+    kind: Kind,
+    vocab_size: int,
+    special: Sequence[str] = (),
+    smallest: int = 0,
 ) -> TrainingTokenizer:
     """A tokenizer of `vocab_size` tokens in all, with the reserved tokens `special` besides <|endoftext|>.
 
-    The same documents give the same file, byte for byte. Raises UsageError when `vocab_size` is less than
-    alphabet and reserved tokens or more than the documents have merges for, or a reserved token cannot be
-    one; MalformedError for text outside the alphabet.
+    The same documents give the same file, byte for byte. smallest: the least size that may be asked for, and
+    no error advises less. Raises UsageError when `vocab_size` is less than alphabet and reserved tokens or
+    more than the documents have merges for, or a reserved token cannot be one; MalformedError for text
+    outside the alphabet.
     """
     reserved = _check_special(special)
     letters = _alphabet(kind)
@@ -156,9 +161,11 @@ def train_tokenizer(
     core.train_from_iterator(_training_texts(documents, kind, reserved), trainer)
     n_tokens = core.get_vocab_size()
     if n_tokens < vocab_size:
+        advice = f"ask for a vocabulary size of {n_tokens} or less, or add text"
+        if n_tokens < smallest:
+            advice = f"add text, {smallest} tokens are the least there may be"
         raise UsageError(
-            f"tokenizer: the text must give {vocab_size} tokens, it gives {n_tokens} at most;"
-            f" ask for a vocabulary size of {n_tokens} or less, or add text"
+            f"tokenizer: the text must give {vocab_size} tokens, it gives {n_tokens} at most; {advice}"
         )
     return TrainingTokenizer(_assemble(json.loads(core.to_str())["model"], reserved))
 

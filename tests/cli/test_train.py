@@ -24,7 +24,12 @@ from tests.train.small_runs import spawn, words
 
 BAD: dict[str, tuple[bytes, str, list[str], int]] = {
     "empty.txt": (b"", "empty.txt: must hold text, found none", [], 3),
-    "row.txt": (b"one row\n", "row.txt: ", [], 2),
+    "row.txt": (
+        b"one row\n",
+        "row.txt: tokenizer: the text must give 300 tokens, it gives 257 at most; add text, 300 tokens are",
+        [],
+        2,
+    ),
     "crlf.txt": (b"a b\nc d\r\n", "crlf.txt:2: lines must end in LF, found CR LF", [], 3),
     "bom.txt": (b"\xef\xbb\xbfhello\n", "bom.txt:1: must start with text, found a byte order mark", [], 3),
     "nul.txt": (b"a\nb\nc\0d\n", "nul.txt:3: must be text, found a NUL byte", [], 3),
@@ -118,6 +123,38 @@ def test_from_text_to_a_model_that_goes_on(ck_main: Any, training: Path) -> None
     assert told.code == 0, told.err
     assert len(told.out.strip()) > 5
     assert "16 tokens" in told.err
+
+
+def test_rows_and_runs_among_the_data(ck_main: Any, training: Path) -> None:
+    Path("d/old").mkdir(parents=True)
+    Path("d/old/run.json").write_text("{}")
+    rows = [json.dumps({"body": line}) for line in Path("c.txt").read_text().splitlines()]
+    Path("d/a.jsonl").write_text("\n".join(rows))
+    flags = ["train", "--run", "./run", "--steps", "1", *words(data=["d"])]
+    wrong = ck_main(*flags)
+    assert wrong.code == 3
+    named = "d/a.jsonl:1: must have a field text, found body; name it with --field, for ck train with --set"
+    assert f"ck: {named} data.field=NAME\n" in wrong.err
+    done = ck_main(*flags, "--set", "data.field=body")
+    assert done.code == 0, done.err
+    assert done.err.count("d/old: left out of the data, it holds run.json and so is a run\n") == 1
+    index = json.loads((training / "run" / "data" / "index.json").read_text())
+    assert index["train"]["n_documents"] + index["dev"]["n_documents"] == len(rows)
+
+
+def test_a_folder_of_somebodys_is_no_place_for_a_run(ck_main: Any, training: Path) -> None:
+    Path("paper/data").mkdir(parents=True)
+    Path("paper/data/index.json").write_text("mine")
+    Path("paper/.new-draft").write_text("mine")
+    result = ck_main("train", "--run", "./paper", "--steps", "1", *words())
+    assert result.code == 9
+    assert result.err.startswith(f"ck: {training}/paper: must be empty, not there yet, or what a start that")
+    assert sorted(map(str, Path("paper").rglob("*"))) == [
+        "paper/.new-draft",
+        "paper/data",
+        "paper/data/index.json",
+    ]
+    assert Path("paper/data/index.json").read_text() == "mine"
 
 
 def test_a_named_run_lies_in_the_cache_and_goes_on(ck_main: Any, training: Path) -> None:

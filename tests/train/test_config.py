@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -189,6 +190,19 @@ seq_len = 1024
 )
 def test_mistakes(flags: dict[str, Any], line: str) -> None:
     assert mistakes(**flags) == line
+
+
+def test_numbers_of_other_kinds_and_files_by_text(tmp_path: Path) -> None:
+    run = load(batch=np.int64(3), epochs=np.uint8(2), lr=np.float32(0.5)).run
+    assert (run.batch, run.epochs) == (3, 2)
+    assert load(lr=np.float32(0.5)).optim.lr == 0.5
+    assert mistakes(batch=np.bool_(True)).startswith("--batch: must be a whole number from 1 to 65536, found")
+    assert mistakes(batch=np.zeros(2)).startswith("--batch: must be a whole number from 1 to 65536, found")
+    toml = write(tmp_path / "c.toml", "[run]\nsteps = 5\n")
+    assert load_config(str(toml), FLAT).run.steps == 5
+    for wrong in (3, ["c.toml"], b"c.toml"):
+        with pytest.raises(UsageError, match="toml: must be the path of a TOML file, found "):
+            load_config(wrong, FLAT)  # type: ignore[arg-type]
 
 
 def test_what_a_family_has_not_is_a_mistake_too() -> None:

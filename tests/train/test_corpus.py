@@ -75,6 +75,17 @@ def test_a_directory_is_read_by_name_without_what_is_no_text(write: Write) -> No
     assert texts == ["d/B.txt", "d/a/z.py", "d/a.txt", "d/b.md", "r"]
 
 
+def test_a_run_among_the_data_is_left_out_aloud(write: Write) -> None:
+    for name in ("d/a.txt", "d/runs/x/run.json", "d/runs/x/ir/00-graph.mlir", "d/runs/y/b.txt"):
+        write(name, name)
+    said: list[str] = []
+    assert [str(path) for path in find_files([Path("d")], said.append)] == ["d/a.txt", "d/runs/y/b.txt"]
+    assert said == ["d/runs/x: left out of the data, it holds run.json and so is a run"]
+    assert [document.text for document in read_documents([Path("d")])] == ["d/a.txt", "d/runs/y/b.txt"]
+    # What is named is read.
+    assert len(find_files([Path("d/runs/x")])) == 2
+
+
 def test_a_file_is_read_once_and_any_name_will_do_when_it_is_given(write: Write) -> None:
     write("d/a.txt", "a")
     odd = write("odd.bin", "odd")
@@ -127,7 +138,7 @@ BAD: list[tuple[str, str | bytes, type[CkError], str]] = [
         "a.jsonl",
         '{"a": 1, "b": 2}',
         MalformedError,
-        "a.jsonl:1: must have a field text, found a, b; name it with --f",
+        "a.jsonl:1: must have a field text, found a, b; name it with --field, .* --set data.field=NAME$",
     ),
     ("a.jsonl", "{}", MalformedError, "a.jsonl:1: must have a field text, found none"),
     (

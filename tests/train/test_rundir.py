@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
-from ck.train.rundir import RunDirectory, write_atomically
+from ck.train.rundir import RunDirectory, run_name, write_atomically
 from tests.train import children
 
 
@@ -90,7 +90,7 @@ def test_run_and_data_lie_apart(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(data)
     for place in (data, data / "runs" / "a", tmp_path / "link" / "b"):
         with pytest.raises(
-            UsageError, match="--run: must lie outside of the data, found .* move one of them"
+            UsageError, match=r"--run: must lie outside of the data, found .* move one of them"
         ):
             RunDirectory.create(str(place), [data])
     text = tmp_path / "run" / "c.txt"
@@ -99,6 +99,15 @@ def test_run_and_data_lie_apart(tmp_path: Path) -> None:
     assert not text.parent.exists()
     # Hidden folders are not read.
     assert RunDirectory.create(str(data / ".runs" / "a"), [data]).path.is_dir()
+
+
+def test_a_run_is_named_by_a_text_or_a_path() -> None:
+    assert run_name("a") == "a"
+    assert run_name(Path("a")) == "./a"
+    assert run_name(Path("runs/a")) == "runs/a"
+    for wrong in (3, None, ["a"], b"a"):
+        with pytest.raises(UsageError, match="run: must be a name or a path, found "):
+            run_name(wrong)
 
 
 def test_a_damaged_record_is_named(run: RunDirectory) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ck
@@ -84,6 +85,17 @@ def test_what_a_lost_record_leaves_does_not_mix_with_a_new_run(training: Path) -
     straight = ck.train(run="./b", steps=20, **options(seed=2)).path
     assert contents(run, 20) == contents(straight, 20)
     assert measures(run) == measures(straight)
+
+
+def test_a_run_and_its_configuration_may_be_paths(training: Path) -> None:
+    (training / "c.toml").write_text("[run]\nsteps = 2\n")
+    given = options(batch=np.int64(1), lr=np.float32(0.25))
+    result = ck.train(run=Path("a"), toml="c.toml", **given)
+    assert (result.path, result.step) == (training / "a", 2)
+    config = load_config(Path("a") / "config.toml")
+    assert (config.run.batch, config.optim.lr) == (1, 0.25)
+    with pytest.raises(UsageError, match="run: must be a name or a path, found 3"):
+        ck.train(run=3, **options())  # type: ignore[arg-type]
 
 
 def test_two_trainers_that_begin_one_run(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,11 @@ def test_reserved_tokens_leave_no_merges() -> None:
     assert train_tokenizer(text, "bpe", 259, ["<tag>"]).tokens[258:] == ["ab"]
     with pytest.raises(UsageError, match="it gives 259 at most"):
         train_tokenizer(text, "bpe", 300, ["<tag>"])
+    # No advice that cannot be taken.
+    with pytest.raises(UsageError, match=r"259 at most; add text, 260 tokens are the least there may be$"):
+        train_tokenizer(text, "bpe", 300, ["<tag>"], smallest=260)
+    with pytest.raises(UsageError, match="ask for a vocabulary size of 259 or less"):
+        train_tokenizer(text, "bpe", 300, ["<tag>"], smallest=259)
 
 
 @given(st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from(" \n\t\r'stdm09aé日\u2028"))))
