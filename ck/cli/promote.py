@@ -42,7 +42,14 @@ def _list(run: str, as_json: bool) -> None:
         return
     rows = [["step", "dev loss", ""]]
     for each in found:
-        marks = (("latest", each.is_latest), ("best", each.is_best), ("promoted", each.is_promoted))
+        marks = (
+            ("latest", each.is_latest),
+            ("best", each.is_best),
+            ("promoted", each.is_promoted),
+            ("damaged", each.damage is not None),
+        )
+        if each.damage is not None:
+            _to_stderr(f"step {each.step} is damaged: {each.damage}")
         loss = "" if each.dev_loss is None else f"{each.dev_loss:.4f}"
         rows.append([str(each.step), loss, ", ".join(name for name, holds in marks if holds)])
     write_table(rows)

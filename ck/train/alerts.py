@@ -58,7 +58,7 @@ class Alerts:
         """Whether the update of `step` is to be applied ("ok"), left out ("skip"), or the run ended ("stop").
 
         grad_norm is the norm before clipping; tensor_norms, where known, those of single gradients. `found`
-        then says why. After "stop" raise `error()`, once the last good state is saved.
+        then says why. After "stop" raise `error(advice)`.
         """
         self.found = tuple(self._look(step, loss, grad_norm, tensor_norms or {}))
         if not self.found:
@@ -68,17 +68,14 @@ class Alerts:
         self._skipped += 1
         return "skip" if self.policy == "skip" and self._skipped < SKIP_LIMIT else "stop"
 
-    def error(self) -> GateError:
-        """What ends the run after "stop"."""
+    def error(self, advice: str) -> GateError:
+        """What ends the run after "stop"; advice: what was saved, and how to go on."""
         if not self.found:
             raise InternalError("alerts: error() is for a step that was stopped")
         first, *more = self.found
         again = f" in {self._skipped} steps in a row" if self._skipped > 1 else ""
         others = "".join(f"; {alert.message}" for alert in more)
-        return GateError(
-            f"step {first.step}: {first.message}{others}{again}; the state before it is saved, lower --lr or "
-            "look at the data, then resume"
-        )
+        return GateError(f"step {first.step}: {first.message}{others}{again}; {advice}")
 
     def state(self) -> dict[str, Any]:
         """What `restore` takes: plain JSON."""

@@ -20,7 +20,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -72,7 +73,7 @@ class Checkpoints:
         self.keep_last = keep_last
         self.keep_best = keep_best
 
-    def save(self, checkpoint: Checkpoint, dev_loss: float | None = None) -> Path:
+    def save(self, checkpoint: Checkpoint, dev_loss: float | None = None, *, prune: bool = True) -> Path:
         """Write `checkpoint`, on disk when this returns, point the links, prune; returns its directory.
 
         dev_loss, else checkpoint.dev_loss, decides about `best`; NaN never wins. One of the same step is
@@ -93,7 +94,8 @@ class Checkpoints:
             best = self._lowest_loss() if self.keep_best else None
             if best is not None and best != self.linked("best"):
                 self._link("best", self.path(best))
-            self._prune()
+            if prune:
+                self._prune()
         return target
 
     def steps(self) -> list[int]:
@@ -108,11 +110,32 @@ class Checkpoints:
 
     def load(self, step: int) -> Checkpoint:
         """The checkpoint of `step`. Raises UsageError when there is none, MalformedError when damaged."""
+        self._check_kept(step)
+        with _damage(self.path(step)):
+            return _read(self.path(step), step)
+
+    def verify(self, step: int) -> float | None:
+        """The dev loss of the checkpoint of `step`, whose files are what they should be; raises as `load`."""
+        self._check_kept(step)
+        with _damage(self.path(step)):
+            return _state(self.path(step), step)["dev_loss"]
+
+    def newest_finite(self, before: int) -> int | None:
+        """The newest step before `before` that verifies and whose weights are finite; None when none is."""
+        for step in reversed([each for each in self.steps() if each < before]):
+            try:
+                weights = self.load(step).weights
+            except CkError:
+                continue
+            if all_finite(weights):
+                return step
+        return None
+
+    def _check_kept(self, step: int) -> None:
         there = self.steps()
         if step not in there:
             known = ", ".join(map(str, there)) or "none"
             raise UsageError(f"{self.directory}: step must be one that is kept, found {step}; kept: {known}")
-        return _read(self.path(step), step)
 
     def load_newest(self, say: Callable[[str], None]) -> Checkpoint:
         """The newest checkpoint that verifies; `say` gets a line for each newer one: what is wrong with it.
@@ -254,14 +277,35 @@ def _exchange(a: Path, b: Path) -> bool:
     raise OSError(code, os.strerror(code), str(b))
 
 
+def all_finite(tensors: Mapping[str, NDArray[np.float32]]) -> bool:
+    """Whether no tensor has a NaN or an infinity."""
+    return all(bool(np.isfinite(values).all()) for values in tensors.values())
+
+
 def _read(directory: Path, step: int) -> Checkpoint:
+    state = _state(directory, step)
+    weights, optimizer = _tensors(directory / WEIGHTS), _tensors(directory / OPTIMIZER)
+    return Checkpoint(step, weights, optimizer, state["record"], state["dev_loss"])
+
+
+def _state(directory: Path, step: int) -> dict[str, Any]:
+    """What state.json says, once all files are those of the manifest."""
+    _verify(directory, step)
+    raw: object = json.loads((directory / STATE).read_bytes())
+    state = cast(dict[str, Any], raw) if isinstance(raw, dict) else {}
+    if (state.get("schema_version"), state.get("step")) != (SCHEMA_VERSION, step):
+        raise ValueError(f"{STATE} must be an object, version {SCHEMA_VERSION} of step {step}")
+    loss = state["dev_loss"]
+    if not isinstance(state["record"], dict) or not isinstance(loss, int | float | None):
+        raise ValueError(f"{STATE} must have an object as record, and a number or null as dev_loss")
+    return state
+
+
+@contextmanager
+def _damage(directory: Path) -> Generator[None]:
+    """Turn whatever reading a damaged checkpoint raises into one line."""
     try:
-        _verify(directory, step)
-        state = json.loads((directory / STATE).read_bytes())
-        if (state["schema_version"], state["step"]) != (SCHEMA_VERSION, step):
-            raise ValueError(f"{STATE} must be version {SCHEMA_VERSION} of step {step}")
-        weights, optimizer = _tensors(directory / WEIGHTS), _tensors(directory / OPTIMIZER)
-        return Checkpoint(step, weights, optimizer, dict(state["record"]), state["dev_loss"])
+        yield
     except FileNotFoundError as error:
         name = Path(error.filename).name
         raise MalformedError(f"{directory}: must have {name}, which is missing") from error

@@ -9,24 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ck.errors import UsageError
+from ck.errors import MalformedError, UsageError
 from ck.train.checkpoints import Checkpoints
 from ck.train.export.gguf_file import export_gguf
 from ck.train.export.source import promoted_step, source_of_run
-from ck.train.rundir import RunDirectory, read_json
+from ck.train.rundir import RunDirectory
 
 MODEL = "model.gguf"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that can be promoted."""
+    """A checkpoint that can be promoted, unless there is `damage`: what is wrong with it."""
 
     step: int
     dev_loss: float | None
     is_latest: bool
     is_best: bool
     is_promoted: bool
+    damage: str | None
 
 
 def candidates(name: str) -> list[Candidate]:
@@ -37,13 +38,20 @@ def candidates(name: str) -> list[Candidate]:
     latest, best = checkpoints.linked("latest"), checkpoints.linked("best")
     found: list[Candidate] = []
     for step in checkpoints.steps():
-        loss = read_json(checkpoints.path(step) / "state.json").get("dev_loss")
-        found.append(Candidate(step, loss, step == latest, step == best, step == promoted))
+        loss, damage = None, None
+        try:
+            loss = checkpoints.verify(step)
+        except MalformedError as error:
+            damage = str(error)
+        found.append(Candidate(step, loss, step == latest, step == best, step == promoted, damage))
     return found
 
 
 def choose(name: str, which: str, say: Callable[[str], None]) -> int:
-    """The step `which` means: a number, latest (the newest that verifies) or best. Raises UsageError."""
+    """The step `which` means: a number, latest (the newest that verifies) or best.
+
+    Raises UsageError for what there is not, MalformedError for a damaged one.
+    """
     run = RunDirectory.open(name)
     checkpoints = Checkpoints(run)
     if which == "latest":
@@ -52,10 +60,22 @@ def choose(name: str, which: str, say: Callable[[str], None]) -> int:
         best = checkpoints.linked("best")
         if best is None:
             raise UsageError(f"{run.path}: no checkpoint has a dev loss; promote latest, or a --step")
+        try:
+            checkpoints.verify(best)
+        except MalformedError as error:
+            raise MalformedError(f"{error}; {_next_best(name, run)}") from error
         return best
     if not which.isdecimal():
         raise UsageError(f"--step: latest, best or a number is required, found {which}")
     return checkpoints.load(int(which)).step
+
+
+def _next_best(name: str, run: RunDirectory) -> str:
+    known = [(each.dev_loss, each.step) for each in candidates(name) if each.dev_loss is not None]
+    if not known:
+        return "no other checkpoint has a dev loss, promote latest"
+    step = min(known)[1]
+    return f"the next best is step {step}: ck promote {run.argument} --step {step}"
 
 
 def promote(name: str, step: int, say: Callable[[str], None]) -> Path:

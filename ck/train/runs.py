@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ck import __version__
-from ck.errors import UsageError
+from ck.errors import MalformedError, UsageError
 from ck.runtime.library import isa_path
-from ck.train.checkpoints import Checkpoints
+from ck.train.checkpoints import STATE, Checkpoint, Checkpoints
 from ck.train.config import TrainConfig, dump_toml, load_config
+from ck.train.config_sources import LENGTHS, flag_or_key
 from ck.train.metrics import read_metrics
 from ck.train.parity.wish import after_training, check_parity
 from ck.train.rundir import RunDirectory
 from ck.train.setup import Prepared, build, prepare, reopen
-from ck.train.trainer import Quiet, Trainer, Watch
+from ck.train.trainer import RECORD_KEYS, Quiet, Trainer, Watch
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ def resume(
     """Go on with run `name` from its newest checkpoint that verifies, or from that of `step`.
 
     `flags` and `sets` change what CHANGEABLE names: length, rate, clip, threads, how often it saves.
-    Raises UsageError when there is no such run, MalformedError when nothing verifies.
+    Raises UsageError when there is no such run or it is longer already than it is to be, MalformedError when
+    nothing verifies; nothing is changed then.
     """
     watch = watch or Quiet()
     run = RunDirectory.open(name)
+    _check_record(run)
     with run.lock():
         kept = load_config(run.path / "config.toml")
         config = load_config(run.path / "config.toml", flags, sets)
@@ -79,22 +82,58 @@ def resume(
         checkpoints = Checkpoints(run)
         checkpoint = checkpoints.load_newest(watch.say) if step is None else checkpoints.load(step)
         prepared = reopen(run, config)
-        if checkpoint.record["tokenizer_sha256"] != prepared.tokenizer.sha256:
-            raise UsageError(
-                f"{run.path}: tokenizer.json is not the one that step {checkpoint.step} was trained with"
-            )
+        _check_fit(run, config, prepared, checkpoint)
         trainable = build(run, config, prepared.template, checkpoint.weights, watch.say)
         checkpoints.discard_after(checkpoint.step)
         if changes:
             _note(run, config, prepared, checkpoint.step, changes)
         _say_other_kernels(run, watch)
-        watch.say(f"resuming after step {checkpoint.step} of {prepared.total_steps}")
+        watch.say(_resuming(run, checkpoint.step, prepared.total_steps))
         trainer = Trainer(run, config, prepared, trainable, watch, checkpoint)
         # The trainable has its own copy; three times the parameters are not kept twice.
         del checkpoint
         trainer.train()
     after_training(name, config, watch.say)
     return result(run)
+
+
+def _check_record(run: RunDirectory) -> None:
+    """Raises MalformedError when run.json is not a training run's."""
+    record: dict[str, Any] = run.read_json("run.json")
+    kinds = {
+        "hyperparameters": (dict, "an object"),
+        "machine": (dict, "an object"),
+        "changes": (list, "an array"),
+    }
+    for name, (kind, what) in kinds.items():
+        found = record.get(name, None if name == "hyperparameters" else kind())
+        if not isinstance(found, kind):
+            raise MalformedError(
+                f"{run.path / 'run.json'}: {name} must be {what}, found {type(found).__name__}"
+            )
+
+
+def _check_fit(run: RunDirectory, config: TrainConfig, prepared: Prepared, checkpoint: Checkpoint) -> None:
+    """Raises MalformedError, UsageError when the run cannot go on from `checkpoint`."""
+    step, total = checkpoint.step, prepared.total_steps
+    missing = [key for key in RECORD_KEYS if key not in checkpoint.record]
+    if missing:
+        state = Checkpoints(run).path(step) / STATE
+        raise MalformedError(f"{state}: record must have {', '.join(RECORD_KEYS)}, {missing[0]} is missing")
+    if checkpoint.record["tokenizer_sha256"] != prepared.tokenizer.sha256:
+        raise UsageError(f"{run.path}: tokenizer.json is not the one that step {step} was trained with")
+    if total < step:
+        length = next(name for name in LENGTHS if getattr(config.run, name) is not None)
+        raise UsageError(
+            f"{flag_or_key(f'run.{length}')}: must come to at least the {step} steps that are done, found "
+            f"{total}; pass more, or go back with --step"
+        )
+
+
+def _resuming(run: RunDirectory, step: int, total: int) -> str:
+    if step == total:
+        return f"all {total} steps are done; for more: ck resume {run.argument} --steps {2 * total}"
+    return f"resuming after step {step} of {total}"
 
 
 # What a resumed run may differ in; anything else would make another run of it.

@@ -16,17 +16,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ck.errors import CkError
+from ck.errors import CkError, GateError
 from ck.runtime.trainable import Hyper, Rows, Trainable
 from ck.train.alerts import Alerts
 from ck.train.batches import Batch, BatchStream, dev_batches, dev_bytes
-from ck.train.checkpoints import Checkpoint, Checkpoints
+from ck.train.checkpoints import Checkpoint, Checkpoints, all_finite
 from ck.train.config import TrainConfig
 from ck.train.metrics import MetricsLog
 from ck.train.rundir import RunDirectory
 from ck.train.schedules import learning_rate
 from ck.train.setup import Prepared
 
+# What `Trainer._record` puts into a checkpoint.
+RECORD_KEYS = ("updates", "cursor", "tokens", "seed", "alerts", "tokenizer_sha256")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -139,11 +141,13 @@ class Trainer:
                 step = self.progress.step
                 if step % config.eval_every == 0 or step == total:
                     self._evaluate(log)
-                if step % config.save_every == 0 or step == total or self._signal is not None:
+                number = self._signal
+                if step % config.save_every == 0 or step == total or number is not None:
                     self._save(log, step, self._last)
-                if self._signal is not None:
+                # After the last step there is nothing to go on with.
+                if number is not None and step < total:
                     raise Interrupted(
-                        self._signal, f"step {step} is saved; go on with: ck resume {self.run.argument}"
+                        number, f"step {step} is saved; go on with: ck resume {self.run.argument}"
                     )
 
     def _step(self, log: MetricsLog, began: float, first: int) -> None:
@@ -160,8 +164,7 @@ class Trainer:
         decision = self.alerts.decide(step, loss, norm, self._tensor_norms(step))
         if decision == "stop":
             self.trainable.zero_gradients()
-            self._save(log, self.progress.step, self._last)
-            raise self.alerts.error()
+            raise self.alerts.error(self._keep_before_alert(log))
         if decision == "ok":
             self.progress.updates += 1
             self.trainable.update(hyper, self.progress.updates)
@@ -186,6 +189,28 @@ class Trainer:
         self._last = self._record()
         self.watch.on_step(report)
 
+    def _keep_before_alert(self, log: MetricsLog) -> str:
+        """Save the state before the step that an alert stopped, if its weights are finite; says what to do.
+
+        The same state meets the same batch when it is resumed, so an earlier one is named. None is pruned.
+        """
+        step, weights = self.progress.step, self.trainable.parameters
+        if not any(values.any() for values in weights.values() if values.ndim > 1):
+            return "every matrix is zero: --init zeros trains nothing; start anew with another --init"
+        if not all_finite(weights):
+            return f"the weights of step {step} are not finite and not saved; {self._way_back(step)}"
+        self._save(log, step, self._last, prune=False)
+        advice = f"step {step} is saved; {self._way_back(step)}"
+        if self.alerts.policy == "skip":
+            return advice
+        return f"{advice}, or leave the batch out with ck resume {self.run.argument} --set run.alerts=skip"
+
+    def _way_back(self, step: int) -> str:
+        earlier = self.checkpoints.newest_finite(before=step)
+        if earlier is None:
+            return "start anew with a lower --lr"
+        return f"go back with ck resume {self.run.argument} --step {earlier} and a lower --lr"
+
     def _tensor_norms(self, step: int) -> dict[str, float] | None:
         """Norms of single gradients, at step 1 and where the run is evaluated: a dead tensor shows."""
         if step != 1 and step % self.config.run.eval_every:
@@ -206,10 +231,17 @@ class Trainer:
         self.checkpoints.discard_after(-1)
         self.checkpoints.save(self._checkpoint(0, self._last, None))
 
-    def _save(self, log: MetricsLog, step: int, record: dict[str, Any]) -> None:
+    def _save(self, log: MetricsLog, step: int, record: dict[str, Any], prune: bool = True) -> None:
+        """Save the state after `step`. Raises GateError when a weight of it is not finite."""
+        if not all_finite(self.trainable.parameters):
+            raise GateError(
+                f"step {step}: the weights after it must be finite, they are not, and are not saved; "
+                f"{self._way_back(step)}"
+            )
         log.sync()
         is_fresh = step % self.config.run.eval_every == 0 or step == self.prepared.total_steps
-        self.checkpoints.save(self._checkpoint(step, record, self.progress.dev_loss if is_fresh else None))
+        dev_loss = self.progress.dev_loss if is_fresh else None
+        self.checkpoints.save(self._checkpoint(step, record, dev_loss), prune=prune)
 
     def _checkpoint(self, step: int, record: dict[str, Any], dev_loss: float | None) -> Checkpoint:
         tensors = self.trainable.parameters, self.trainable.optimizer_state

@@ -118,6 +118,15 @@ def test_from_text_to_a_model_that_goes_on(ck_main: Any, training: Path) -> None
         assert (promoted["step"], promoted["path"]) == (step, str(training / "run" / "model.gguf"))
     assert "promoted" in ck_main("promote", "./run", "--list").out.splitlines()[-1]
     assert ck_main("promote", "./run", "--step", "7").code == 2
+    (training / "run" / "checkpoints" / "step-60" / "weights.safetensors").write_bytes(b"")
+    listed = ck_main("promote", "./run", "--list")
+    assert listed.code == 0
+    assert listed.out.splitlines()[-1].split() == ["60", "latest,", "best,", "promoted,", "damaged"]
+    assert re.match(r"step 60 is damaged: .*/step-60: .* weights\.safetensors must be \d+ bytes", listed.err)
+    [line] = ck_main("promote", "./run", "--step", "best").err.splitlines()
+    back = f"; the next best is step 40: ck promote {training / 'run'} --step 40"
+    assert line.startswith("ck: ")
+    assert line.endswith(back)
 
     told = ck_main("run", "./run", "--prompt", "the small model", "-n", "16", "--temp", "0")
     assert told.code == 0, told.err
@@ -170,6 +179,16 @@ def test_a_named_run_lies_in_the_cache_and_goes_on(ck_main: Any, training: Path)
     resumed = ck_main("resume", name, "--steps", "30", "--json")
     assert json.loads(resumed.out)["step"] == 30
     assert "resuming after step 20 of 30\n" in resumed.err
+    finished = ck_main("resume", name)
+    assert finished.code == 0
+    assert finished.out.startswith(f"{RunDirectory.open(name).path}: step 30, loss ")
+    assert f"all 30 steps are done; for more: ck resume {name} --steps 60\n" in finished.err
+    shorter = ck_main("resume", name, "--steps", "10")
+    assert shorter.code == 2
+    assert shorter.err.endswith(
+        "ck: --steps: must come to at least the 30 steps that are done, found 10; pass more, or go back with "
+        "--step\n"
+    )
     assert ck_main("resume", name, "--set", "optim.beta1=0.5").code == 2
     assert ck_main("resume", name, "--step", "7").code == 2
     assert ck_main("resume", "nothing-here").code == 2
@@ -186,8 +205,10 @@ def test_a_named_run_lies_in_the_cache_and_goes_on(ck_main: Any, training: Path)
 def test_an_alert_is_exit_code_5(ck_main: Any, training: Path) -> None:
     result = ck_main("train", "--run", "./run", "--steps", "9", *words(lr=1e30))
     assert result.code == 5
-    assert re.search(
-        r"^ck: step 2: .* lower --lr or look at the data, then resume$", result.err, re.MULTILINE
+    resume = f"ck resume {training / 'run'}"
+    assert result.err.endswith(
+        f"; step 1 is saved; go back with {resume} --step 0 and a lower --lr, or leave the batch out with "
+        f"{resume} --set run.alerts=skip\n"
     )
     assert ck_main("resume", "./run", "--step", "0", "--lr", "1e-3").code == 0
 

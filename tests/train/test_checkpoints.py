@@ -185,6 +185,31 @@ def test_tensors_that_are_none_are_not_trusted_for_their_hash(saved: Checkpoints
             saved.load(1)
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "3", '{"schema_version": 1, "step": 1, "dev_loss": "low", "record": {}}']
+)
+def test_a_state_that_is_none_is_not_trusted_for_its_hash(saved: Checkpoints, text: str) -> None:
+    import hashlib
+
+    saved.save(make(1))
+    (saved.path(1) / "state.json").write_text(text)
+    entry = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "n_bytes": len(text)}
+    manifest(lambda d: d["files"].update({"state.json": entry}))(saved.path(1))
+    for read in (saved.load, saved.verify):
+        with pytest.raises(MalformedError, match=r"step-1: must be a checkpoint of ck, state\.json must "):
+            read(1)
+
+
+def test_the_newest_whose_weights_are_numbers(tmp_path: Path) -> None:
+    saved = Checkpoints(tmp_path, keep_last=9)
+    for step in (1, 2, 3, 4):
+        saved.save(make(step))
+    saved.save(Checkpoint(3, {"w": np.array([1, np.inf], np.float32)}, {}))
+    (saved.path(2) / "weights.safetensors").write_bytes(b"")
+    assert [saved.newest_finite(before=step) for step in (5, 4, 2, 1)] == [4, 1, 1, None]
+    assert saved.verify(4) is None
+
+
 def test_going_back_gives_up_what_came_after(tmp_path: Path) -> None:
     saved = Checkpoints(tmp_path, keep_last=9)
     for step, loss in ((1, 3.0), (2, 2.0), (3, 1.0), (4, 1.5)):

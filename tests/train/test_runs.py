@@ -177,6 +177,55 @@ def test_other_kernels_than_those_it_began_with_are_named(training: Path) -> Non
     assert f"the run began with kernels for sse9, these are for {own}: last bits may differ" in said
 
 
+def files(run: Path) -> dict[Path, bytes]:
+    """All that a run holds, but for who held it last."""
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "run.lock"}
+
+
+def test_a_run_is_never_shorter_than_it_is(training: Path) -> None:
+    run = ck.train(run="./a", steps=40, **options()).path
+    before = files(run)
+    for flags, line in (
+        (
+            {"steps": 30},
+            "--steps: must come to at least the 40 steps that are done, found 30; pass more, or go",
+        ),
+        ({"total_tokens": 128}, "--total-tokens: must come to at least the 40 steps that are done, found 2;"),
+    ):
+        with pytest.raises(UsageError, match=line):
+            runs.resume("./a", flags=flags)
+        assert files(run) == before
+    # From an earlier step it may end earlier.
+    assert runs.resume("./a", step=20, flags={"steps": 30}).step == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[]", "must be a JSON object, found list"),
+        ("{}", "hyperparameters must be an object, found NoneType"),
+        ('{"hyperparameters": {}, "machine": []}', "machine must be an object, found list"),
+        ('{"hyperparameters": {}, "changes": {}}', "changes must be an array, found dict"),
+        ("[", "must be JSON, "),
+    ],
+)
+def test_a_damaged_record_is_named_and_nothing_is_written(text: str, line: str, training: Path) -> None:
+    (training / "a").mkdir()
+    (training / "a" / "run.json").write_text(text)
+    with pytest.raises(MalformedError, match=f"a/run.json: {line}"):
+        runs.resume("./a")
+    assert [path.name for path in (training / "a").iterdir()] == ["run.json"]
+
+
+def test_a_checkpoint_of_another_program_is_named(training: Path) -> None:
+    run = ck.train(run="./a", steps=2, **options()).path
+    kept = Checkpoints(run)
+    found = kept.load(2)
+    kept.save(Checkpoint(2, found.weights, found.optimizer, {"updates": 2}))
+    with pytest.raises(MalformedError, match=r"step-2/state\.json: record must have .*, cursor is missing"):
+        runs.resume("./a")
+
+
 def test_resume_needs_the_runs_own_tokenizer_and_data(training: Path) -> None:
     run = ck.train(run="./a", steps=2, **options()).path
     other = ck.train(run="./b", steps=2, **options(vocab_size=301)).path

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ck.train.metrics import read_metrics
 from ck.train.rundir import RunDirectory
 from ck.train.schedules import learning_rate
 from ck.train.setup import reopen
-from ck.train.trainer import StepReport, rows_of
+from ck.train.trainer import Interrupted, StepReport, rows_of
 from tests.train import children
 from tests.train.small_runs import contents, measures, options, tensors
 
@@ -136,8 +138,8 @@ def test_an_alert_saves_the_last_good_state_and_stops(training: Path) -> None:
     with pytest.raises(GateError, match=r"step 2: .* must be a finite number, found nan") as caught:
         ck.train(run="./a", steps=20, **options(lr=1e30))
     assert caught.value.exit_code == 5
-    assert "lower --lr or look at the data, then resume" in str(caught.value)
     run = training / "a"
+    assert f"; step 1 is saved; go back with ck resume {run} --step 0 and a lower --lr" in str(caught.value)
     assert Checkpoints(run).linked("latest") == 1
     assert all(np.isfinite(values).all() for values in tensors(run, 1).values())
     assert measures(run)[-1]["step"] == 1
@@ -148,6 +150,43 @@ def test_an_alert_saves_the_last_good_state_and_stops(training: Path) -> None:
     straight = ck.train(run="./b", steps=20, **options()).path
     assert contents(run, 20) == contents(straight, 20)
     assert measures(run) == measures(straight)
+
+
+@pytest.mark.parametrize(
+    ("save_every", "line"),
+    [
+        (20, "step 2: .*; the weights of step 1 are not finite and not saved"),
+        (1, "step 1: the weights after it must be finite, they are not, and are not saved"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_not_saved(save_every: int, line: str, training: Path) -> None:
+    sets = ("run.keep_last=1", "optim.weight_decay=11.0", "optim.decay=all")
+    changes = options(lr=3e37, save_every=save_every)
+    with pytest.raises(GateError, match=rf"^{line}; go back with ck resume \S+/a --step 0 and a lower --lr$"):
+        ck.train(run="./a", steps=20, sets=sets, **changes)
+    assert Checkpoints(training / "a").steps() == [0]
+    assert runs.resume("./a", flags={"lr": 1e-10}).step == 20
+
+
+def test_an_alert_costs_no_earlier_checkpoint(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, 31)
+    with pytest.raises(GateError, match=r"; step 30 is saved; go back with ck resume .* --step 20 and a low"):
+        ck.train(run="./a", steps=50, sets=("run.keep_last=1",), **options(eval_every=99))
+    assert Checkpoints(training / "a").steps() == [20, 30]
+
+
+def test_a_signal_in_the_last_step_ends_nothing_early(training: Path) -> None:
+    class Pressing(Listening):
+        def on_step(self, report: StepReport) -> None:
+            super().on_step(report)
+            if report.step == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    at = 3
+    assert ck.train(run="./a", steps=3, watch=Pressing(), **options()).step == 3
+    at = 2
+    with pytest.raises(Interrupted, match="step 2 is saved; go on with: ck resume"):
+        ck.train(run="./b", steps=3, watch=Pressing(), **options())
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int, where: Any = (3, 3), value: float = np.nan) -> None:
@@ -213,7 +252,8 @@ def test_a_run_that_skips_everything_ends(training: Path) -> None:
 
 
 def test_a_gradient_that_is_dead_is_named(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(GateError, match="step 1: the gradient's norm must be at least 1e-12, found 0"):
+    zeros = "found 0; every matrix is zero: --init zeros trains nothing; start anew with another --init$"
+    with pytest.raises(GateError, match=f"step 1: the gradient's norm must be at least 1e-12, {zeros}"):
         ck.train(run="./a", steps=5, **options(init="zeros"))
     poison(monkeypatch, 1, where=slice(None), value=0)
     dead = r"step 1: every gradient must differ from 0, that of blk\.1\.attn_k\.weight is all zeros"
