@@ -159,15 +159,17 @@ def train_tokenizer(
         initial_alphabet=letters,
     )
     core.train_from_iterator(_training_texts(documents, kind, reserved), trainer)
-    n_tokens = core.get_vocab_size()
-    if n_tokens < vocab_size:
-        advice = f"ask for a vocabulary size of {n_tokens} or less, or add text"
-        if n_tokens < smallest:
-            advice = f"add text, {smallest} tokens are the least there may be"
-        raise UsageError(
-            f"tokenizer: the text must give {vocab_size} tokens, it gives {n_tokens} at most; {advice}"
-        )
+    _check_count(core.get_vocab_size(), vocab_size, smallest)
     return TrainingTokenizer(_assemble(json.loads(core.to_str())["model"], reserved))
+
+
+def _check_count(n_tokens: int, wanted: int, smallest: int) -> None:
+    if n_tokens >= wanted:
+        return
+    advice = f"ask for a vocabulary size of {n_tokens} or less, or add text"
+    if n_tokens < smallest:
+        advice = f"add text, {smallest} tokens are the least there may be"
+    raise UsageError(f"tokenizer: the text must give {wanted} tokens, it gives {n_tokens} at most; {advice}")
 
 
 def _check_special(special: Sequence[str]) -> list[str]:
