@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,12 +160,7 @@ def compile_model(
         raise UsageError(f"dtype: f32 or None is required, found {dtype}")
     if chunk < 1:
         raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
-    if not isinstance(model, str | os.PathLike):
-        raise UsageError(
-            f"model: a file or a known name is required, found {type(model).__name__}; "
-            'a template is compiled with mode="train"'
-        )
-    path = resolve_model(os.fspath(model))
+    path = resolve_model(_argument(model))
     file = GgufFile(path)
     options = (context_len, kv, dtype, chunk)
     front_key = store.digest(file.header_digest(), options, build_identity())
@@ -173,6 +168,16 @@ def compile_model(
     if program is None:
         program = _build(path, options, front_key, force, progress or (lambda _: None))
     return Model(file, program, threads)
+
+
+def _argument(model: Any) -> str:
+    """What may stand for a model, as text."""
+    if isinstance(model, str | os.PathLike):
+        return os.fspath(cast("str | os.PathLike[str]", model))
+    raise UsageError(
+        f"model: a file or a known name is required, found {type(model).__name__}; "
+        'a template is compiled with mode="train"'
+    )
 
 
 def build_identity() -> str:
