@@ -182,7 +182,8 @@ class Trainable:
         if step < 1:
             raise UsageError(f"update: numbers begin at 1, found {step}")
         values = hyper.for_adamw(step) if self.optimizer == "adamw" else hyper.for_sgd(step)
-        with self.lock:
+        # A rate beyond f32 becomes infinite, which the next step's loss shows.
+        with self.lock, np.errstate(over="ignore"):
             self._arguments["hyper"][:] = values
             self.exe.run("update", 1)
             self.updates = step
