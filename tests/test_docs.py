@@ -39,7 +39,7 @@ def _command(line: str) -> list[str]:
 @pytest.mark.parametrize(("language", "text"), _pieces(), ids=lambda value: value.splitlines()[0][:60])
 def test_runs_as_written(language: str, text: str, tmp_path: Path) -> None:
     env = dict(os.environ)
-    if TRAINS in text or "mode=\"train\"" in text:
+    if TRAINS in text or 'mode="train"' in text:
         env["CK_CACHE_DIR"] = str(tmp_path)
     else:
         model_path("smollm2-135m")
