@@ -21,7 +21,8 @@ def outward(arch: str) -> Outward:
 
 
 def huggingface_model(arch: str, config: dict[str, Any]) -> Any:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     fields = {name: value for name, value in config.items() if name not in ("model_type", "architectures")}
     own = transformers.AutoConfig.for_model(config["model_type"], **fields)
     model = transformers.AutoModelForCausalLM.from_config(own)
