@@ -63,8 +63,9 @@ def pull(model: KnownModel, progress: Progress = silent) -> Path:
     directory = models_dir() / model.name
     directory.mkdir(mode=0o700, exist_ok=True)
     with _locked(directory):
+        # Also beside a whole file: a pull may be killed between its last rename and its clearing up.
+        _clear_leftovers(directory)
         if not is_pulled(model):
-            _clear_leftovers(directory)
             _require_space(model, directory)
             with tempfile.TemporaryDirectory(prefix=".pull-", dir=directory) as scratch:
                 _pull_into(model, directory, Path(scratch), progress)

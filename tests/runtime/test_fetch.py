@@ -189,6 +189,13 @@ def test_a_stopped_pull_leaves_no_part_of_a_file_and_the_next_works(shop: Shop, 
     assert sorted(p.name for p in directory.iterdir()) == [".lock", "run.json", "toy.gguf"]
 
 
+def test_what_a_pull_killed_at_its_end_left_goes_with_the_next(shop: Shop) -> None:
+    directory = fetch.pull(shop.model).parent
+    (directory / ".pull-killed").mkdir()
+    fetch.pull(shop.model)
+    assert sorted(p.name for p in directory.iterdir()) == [".lock", "run.json", "toy.gguf"]
+
+
 def test_the_known_names_are_pinned() -> None:
     assert list(known_models()) == ["smollm2-135m", "gemma3-270m"]
     for model in known_models().values():
