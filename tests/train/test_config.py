@@ -202,7 +202,7 @@ def test_numbers_of_other_kinds_and_files_by_text(tmp_path: Path) -> None:
     assert load_config(str(toml), FLAT).run.steps == 5
     for wrong in (3, ["c.toml"], b"c.toml"):
         with pytest.raises(UsageError, match="toml: must be the path of a TOML file, found "):
-            load_config(wrong, FLAT)  # type: ignore[arg-type]
+            load_config(wrong, FLAT)
 
 
 def test_what_a_family_has_not_is_a_mistake_too() -> None:

@@ -87,7 +87,7 @@ def test_the_arena_is_as_large_as_it_must_be(
     results: list[list[bytes]] = []
     for canary in (0xA5, 0x5A):
         trainable = compiled(family, budget, dtype)
-        arena = trainable.exe._arena  # pyright: ignore[reportPrivateUsage]
+        arena = trainable.exe._arena
         assert len(arena) == trainable.program.manifest.arena_bytes
         arena[...] = canary
         results.append(run_all(trainable))

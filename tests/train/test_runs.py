@@ -95,7 +95,7 @@ def test_a_run_and_its_configuration_may_be_paths(training: Path) -> None:
     config = load_config(Path("a") / "config.toml")
     assert (config.run.batch, config.optim.lr) == (1, 0.25)
     with pytest.raises(UsageError, match="run: must be a name or a path, found 3"):
-        ck.train(run=3, **options())  # type: ignore[arg-type]
+        ck.train(run=3, **options())
 
 
 def test_two_trainers_that_begin_one_run(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:

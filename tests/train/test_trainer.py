@@ -97,7 +97,7 @@ def test_the_dev_loss_is_the_mean_over_the_dev_text(training: Path) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "wsd"])
 def test_each_schedule_reaches_the_update(schedule: str, training: Path) -> None:
     run = ck.train(run="./a", steps=30, **options(schedule=schedule, warmup=5, lr=1e-3)).path
-    config = OptimConfig(schedule=schedule, warmup=5, lr=1e-3)  # type: ignore[arg-type]
+    config = OptimConfig(schedule=schedule, warmup=5, lr=1e-3)
     rates = [line["lr"] for line in measures(run) if "lr" in line]
     assert rates == [learning_rate(step, 30, config) for step in range(1, 31)]
     assert rates[5] == max(rates) == 1e-3
