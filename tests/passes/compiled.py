@@ -8,8 +8,8 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from ck.backend.c.build import build_object
-from ck.backend.c.context import context_type
 from ck.backend.c.program import emit_program
+from ck.backend.context import context_type
 from ck.ir.rt.manifest import manifest_of
 from ck.ir.types import WeightType
 from ck.runtime.library import HEADER, library

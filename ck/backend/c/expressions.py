@@ -14,7 +14,8 @@ from xdsl.dialects.builtin import Float32Type, IndexType, IntegerType
 from xdsl.ir import Attribute, Operation
 from xdsl.utils.hints import isa
 
-from ck.backend.c.spelling import Types, element_of
+from ck.backend.c.spelling import Types
+from ck.backend.operations import element_of
 from ck.errors import InternalError
 
 

@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xdsl.dialects import arith, memref, vector
-from xdsl.dialects.builtin import AnyFloat, DenseIntOrFPElementsAttr, FloatAttr, IntegerAttr, MemRefType, f32
+from xdsl.dialects.builtin import AnyFloat, MemRefType, f32
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from ck.backend.c import expressions
 from ck.backend.c.expressions import Expression, Level
-from ck.backend.c.spelling import base_name, element_of, float_literal, integer_literal, vector_shape
+from ck.backend.c.spelling import base_name, float_literal, integer_literal
 from ck.backend.c.values import Values
+from ck.backend.operations import constant_lane, constant_number, element_of, mask_count, vector_shape
 from ck.errors import InternalError
 
 # Longest pair of operands on one line, in characters.
@@ -86,16 +87,9 @@ def _bound_of_vectors(values: Values, op: Operation, symbol: str) -> None:
 def _constant(values: Values, op: arith.ConstantOp) -> None:
     type = op.result.type
     element = element_of(type)
-    value = op.value
-    if isinstance(value, DenseIntOrFPElementsAttr):
-        if not value.is_splat():
-            raise InternalError(f"C: a vector constant has one value in all lanes, got {value}")
-        number: Any = value.get_values()[0]
-    else:
-        assert isa(value, IntegerAttr) or isa(value, FloatAttr)
-        number = value.value.data
+    number = constant_number(op)
     is_float = isinstance(element, AnyFloat)
-    literal = float_literal(float(number), element) if is_float else integer_literal(number, element)
+    literal = float_literal(float(number), element) if is_float else integer_literal(int(number), element)
     level = Level.UNARY if literal.startswith(("-", "(")) else Level.ATOM
     values.bind(op.result, Expression(literal, level, splat=element is not type))
 
@@ -131,24 +125,17 @@ def _broadcast(values: Values, op: vector.BroadcastOp) -> None:
     values.bind(op.vector, Expression(scalar.text, scalar.level, splat=True))
 
 
-def _lane(op: vector.ExtractOp | vector.InsertOp) -> int:
-    positions: Sequence[int] = op.static_position.get_values()
-    if len(positions) != 1 or op.dynamic_position:
-        raise InternalError(f"C: {op.name} takes one constant position, got {op}")
-    return positions[0]
-
-
 def _extract(values: Values, op: vector.ExtractOp) -> None:
     source = values.use(op.vector)
     if source.splat:
         values.define(op.result, Expression(source.text, source.level, reads=source.reads))
     else:
-        values.define(op.result, Expression(f"{values.atom(op.vector).text}[{_lane(op)}]"))
+        values.define(op.result, Expression(f"{values.atom(op.vector).text}[{constant_lane(op)}]"))
 
 
 def _insert(values: Values, op: vector.InsertOp) -> None:
     name = values.declare(op.result, values.whole(op.dest)).text
-    values.line(f"{name}[{_lane(op)}] = {values.use(op.source).text};")
+    values.line(f"{name}[{constant_lane(op)}] = {values.use(op.source).text};")
 
 
 def _shuffle(values: Values, op: vector.ShuffleOp) -> None:
@@ -211,20 +198,9 @@ def _vector_store(values: Values, op: vector.StoreOp) -> None:
     values.line(f"*({values.types.unaligned(op.vector.type)} *)&{place} = {values.whole(op.vector).text};")
 
 
-def _mask_count(mask: SSAValue) -> int | None:
-    """How many lanes a mask lets through; None for all."""
-    create = mask.owner
-    count = create.mask_dim_sizes[0].owner if isinstance(create, vector.CreateMaskOp) else None
-    length = vector_shape(mask.type)
-    if not isinstance(count, arith.ConstantOp) or not isa(count.value, IntegerAttr) or length is None:
-        raise InternalError(f"C: a mask is vector.create_mask of a constant, got {mask}")
-    n = max(count.value.value.data, 0)
-    return None if n >= length[0] else n
-
-
 def _masked_load(values: Values, op: vector.MaskedLoadOp) -> None:
     place = _element(values, op.base, op.indices)
-    count = _mask_count(op.mask)
+    count = mask_count(op.mask)
     if count is None:
         values.define(op.result, _vector_at(values, place, op.result.type))
         return
@@ -236,7 +212,7 @@ def _masked_load(values: Values, op: vector.MaskedLoadOp) -> None:
 def _masked_store(values: Values, op: vector.MaskedStoreOp) -> None:
     place = _element(values, op.base, op.indices)
     type = op.value_to_store.type
-    count = _mask_count(op.mask)
+    count = mask_count(op.mask)
     if count is None:
         values.line(f"*({values.types.unaligned(type)} *)&{place} = {values.whole(op.value_to_store).text};")
         return

@@ -10,21 +10,16 @@ numbered in the manifest's order; the tables name them in comments.
 from collections.abc import Sequence
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import (
-    IndexType,
-    IntegerAttr,
-    ModuleOp,
-    SymbolRefAttr,
-    f32,
-)
+from xdsl.dialects.builtin import IndexType, ModuleOp, f32
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from ck.backend.c.context import context_hash, context_struct, field
-from ck.backend.c.spelling import Names, Types, base_name, float_literal
+from ck.backend.c.spelling import Types, base_name, float_literal
 from ck.backend.c.text import emit_function
+from ck.backend.context import context_hash, context_struct, field
+from ck.backend.names import Names, comment
+from ck.backend.scheduled import Scheduled, is_cache, row_name
 from ck.errors import InternalError
 from ck.ir.op import number_value
-from ck.ir.rt.manifest import manifest_of
 from ck.ir.rt.ops import (
     ArenaOp,
     BarrierOp,
@@ -44,22 +39,15 @@ def emit_program(module: ModuleOp) -> str:
     return _Program(module).text()
 
 
-class _Program:
+class _Program(Scheduled):
     def __init__(self, module: ModuleOp) -> None:
-        self.functions = [op for op in module.ops if isinstance(op, func.FuncOp)]
-        self.manifest = manifest_of(module)
+        super().__init__(module)
         self.types = Types()
-        self.weight_numbers = {slot.name: n for n, slot in enumerate(self.manifest.weights)}
-        self.cache_numbers = {slot.name: n for n, slot in enumerate(self.manifest.caches)}
-        self.by_name = {function.sym_name.data: function for function in self.functions}
 
     def text(self) -> str:
-        entries = [f for f in self.functions if "ck.entry" in f.attributes]
-        layers = [f for f in self.functions if "ck.layer" in f.attributes]
-        rows = [f for f in self.functions if f not in entries and f not in layers]
-        kernels = [emit_function(function, self.types) for function in rows]
-        bodies = [_Body(self, function).layer() for function in layers]
-        bodies += [_Body(self, function).entry() for function in entries]
+        kernels = [emit_function(function, self.types) for function in self.rows]
+        bodies = [_Body(self, function).layer() for function in self.layers]
+        bodies += [_Body(self, function).entry() for function in self.entries]
         context = context_struct(self.manifest)
         return "\n".join(
             [
@@ -110,7 +98,7 @@ class _Body:
     def layer(self) -> str:
         """A layer: shared values, then a row of its table."""
         block = self.function.body.block
-        shared, columns = self._split_arguments()
+        shared, columns = self.program.split_arguments(self.function)
         parameters = ["ck_context* c"]
         for value in shared:
             parameters.append(f"{_c_type(value.type)} {self._name(value)}")
@@ -127,19 +115,10 @@ class _Body:
         header = f"static void {self.name}({', '.join(parameters)}) {{"
         return "\n".join([struct, header, *self.lines, "}\n"])
 
-    def _split_arguments(self) -> tuple[Sequence[SSAValue], Sequence[SSAValue]]:
-        """The arguments every call shares, and those that are a row's."""
-        for caller in self.program.functions:
-            for op in caller.body.block.ops if caller.body.blocks else ():
-                if isinstance(op, RepeatOp) and op.symbol_name == self.name:
-                    count = len(op.shared)
-                    return self.function.body.block.args[:count], self.function.body.block.args[count:]
-        raise InternalError(f"C: layer @{self.name} is never called")
-
     def _from_row(self, of: Attribute, column: str) -> str:
         if isinstance(of, IndexType):
             return f"row->{column}"
-        array = "caches" if _is_cache(of) else "weights"
+        array = "caches" if is_cache(of) else "weights"
         return f"c->{array}[row->{column}]"
 
     def _body(self, ops: Sequence[Operation] | object) -> None:
@@ -225,24 +204,12 @@ class _Body:
         table = self.names.fresh("layers")
         self.line(f"static const struct {op.symbol_name}_row {table}[{len(op.rows)}] = {{")
         for row in op.rows:
-            entries = [self._entry(entry, column.type) for entry, column in zip(row, columns, strict=True)]
-            named = next((e.root_reference.data for e in row if isinstance(e, SymbolRefAttr)), "")
-            self.line(f"    {{{', '.join(entries)}}},  // {comment(named)}")
+            numbers = [self.program.entry(e, column.type) for e, column in zip(row, columns, strict=True)]
+            self.line(f"    {{{', '.join(map(str, numbers))}}},  // {comment(row_name(row))}")
         self.line("};")
         shared = "".join(f", {self.spelled[value]}" for value in op.shared)
         self.line(f"for (int i = 0; i < {len(op.rows)}; i++)")
         self.line(f"    {op.symbol_name}(c{shared}, &{table}[i], tid, nth);")
-
-    def _entry(self, entry: Attribute, of: Attribute) -> str:
-        if isinstance(entry, IntegerAttr):
-            return str(entry.value.data)
-        assert isinstance(entry, SymbolRefAttr)
-        numbers = self.program.cache_numbers if _is_cache(of) else self.program.weight_numbers
-        return str(numbers[entry.root_reference.data])
-
-
-def _is_cache(of: Attribute) -> bool:
-    return of.name == "ck.kv"
 
 
 def _is_bytes(value: SSAValue) -> bool:
@@ -256,14 +223,9 @@ def _c_type(of: Attribute) -> str:
     if is_buffer(of):
         element = str(of.element_type)
         return {"f32": "float*", "i8": "uint8_t*", "i32": "const int32_t*"}[element]
-    return "void*" if _is_cache(of) else "const void*"
+    return "void*" if is_cache(of) else "const void*"
 
 
 def _literal(value: Attribute) -> str:
     number = number_value(value)
     return str(number) if isinstance(number, int) else float_literal(number, f32)
-
-
-def comment(name: str) -> str:
-    """`name` as text that cannot end a line comment or continue it."""
-    return "".join(char if char.isalnum() or char in "._-" else "?" for char in name)

@@ -7,7 +7,6 @@ machine is narrower; `f32x16_u` is the same value at any element's address.
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import (
@@ -18,11 +17,12 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerType,
     MemRefType,
-    VectorType,
 )
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.hints import isa
 
+from ck.backend.names import hint_of
+from ck.backend.operations import vector_shape
 from ck.errors import InternalError
 
 _FLOATS: dict[type[Attribute], tuple[str, str]] = {
@@ -78,24 +78,7 @@ _RESERVED = frozenset(
     )
     for word in line.split()
 )
-_SUFFIXES = re.compile(r"(_\d+)+$")
 _TYPE_NAME = re.compile(r"(turn_|max_|min_)?[fiu]\d+x\d+(_u)?|u?int\d+_t")
-
-
-def vector_shape(type: Attribute) -> tuple[int, Attribute] | None:
-    """Length and element type of a one-dimensional vector type, None for any other type."""
-    if not isa(type, VectorType[Attribute]):
-        return None
-    shape = type.get_shape()
-    if len(shape) != 1:
-        raise InternalError(f"C: vectors have one dimension, got {type}")
-    return shape[0], type.get_element_type()
-
-
-def element_of(type: Attribute) -> Attribute:
-    """The element type of a vector type, or the type itself."""
-    shape = vector_shape(type)
-    return shape[1] if shape else type
 
 
 @dataclass
@@ -226,37 +209,10 @@ def integer_literal(value: int, type: Attribute) -> str:
 
 
 def base_name(value: SSAValue, fallback: str) -> str:
-    """The C identifier a value's name hint asks for.
-
-    Trailing `_digits` go: the IR's printer adds them, so that only without them does IR that was printed and
-    parsed name its values as it did before.
-    """
-    hint = _SUFFIXES.sub("", value.name_hint or "")
-    name = re.sub(r"[^A-Za-z0-9_]", "_", hint).strip("_")
+    """The C identifier a value's name hint asks for."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", hint_of(value)).strip("_")
     if not name:
         return fallback
     if name[0].isdigit() or name in _RESERVED or _TYPE_NAME.fullmatch(name):
         return f"v_{name}"
     return name
-
-
-class Names:
-    """Identifiers in nested scopes: a name is never one that an enclosing scope already uses."""
-
-    def __init__(self, reserved: Iterable[str]) -> None:
-        self._scopes: list[set[str]] = [set(reserved)]
-
-    def push(self) -> None:
-        self._scopes.append(set())
-
-    def pop(self) -> None:
-        self._scopes.pop()
-
-    def fresh(self, base: str) -> str:
-        """`base`, or `base_1`, `base_2`, … whichever is free first."""
-        name, count = base, 0
-        while any(name in scope for scope in self._scopes):
-            count += 1
-            name = f"{base}_{count}"
-        self._scopes[-1].add(name)
-        return name

@@ -2,32 +2,19 @@
 
 import re
 
-from xdsl.dialects import arith, func, memref, scf, vector
+from xdsl.dialects import arith, func
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ck.backend.c.expressions import Expression, Level
-from ck.backend.c.spelling import Names, Types, base_name, element_of
+from ck.backend.c.spelling import Types, base_name
+from ck.backend.names import Names
+from ck.backend.operations import WRITES, element_of, live_operations
 
 # Longest expression that is folded into its user, in characters.
 _FOLD = 64
 # Longest index that is written out at each use, in characters.
 _INDEX = 12
-
-_WRITES = (
-    *(memref.StoreOp, memref.CopyOp, vector.StoreOp, vector.MaskedStoreOp),
-    *(func.CallOp, scf.ForOp, scf.IfOp),
-)
-_EFFECTS = (*_WRITES, scf.YieldOp, func.ReturnOp)
-
-
-def live_operations(function: func.FuncOp) -> set[Operation]:
-    """Operations with an effect, and those whose results reach one."""
-    live: set[Operation] = set()
-    for op in function.walk(reverse=True):
-        if isinstance(op, _EFFECTS) or any(use.operation in live for r in op.results for use in r.uses):
-            live.add(op)
-    return live
 
 
 class Values:
@@ -53,7 +40,7 @@ class Values:
         n_writes = 0
         for op in block.ops if block else ():
             self._writes_before[op] = n_writes
-            n_writes += isinstance(op, _WRITES)
+            n_writes += isinstance(op, WRITES)
         return left
 
     def bind(self, value: SSAValue, expression: Expression) -> None:
