@@ -40,7 +40,7 @@ After:
 
 Weight decay falls on matrices only, on everything with decay "all"; weights that the module's `ck.training`
 lists under `toward_one` are drawn to 1, which is where a family's gain stands that is stored as 1 + w. Leaves
-a module without gradients alone.
+a module without gradients alone. Raises when the module has an entry of one of those names, and for buffers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ from ck.ir.ops.global_norm import HYPER, GlobalNormOp
 from ck.ir.ops.sgd import SgdOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.types import shape, tensor
-from ck.passes.differentiate import GRADIENTS, symbols
+from ck.passes.differentiate import GRADIENTS, require_values, symbols
 
 # Each optimizer with the states it keeps beside weight and gradient.
 OPTIMIZERS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
@@ -71,6 +71,7 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
     "sgd": (SgdOp, ("momentum",)),
 }
 DECAYS = ("matrices", "all")
+ENTRIES = ("grad_norm", "update")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _entry(name: str, inputs: Mapping[str, Attribute]) -> tuple[func.FuncOp, dic
 
 
 def _grad_norm(types: dict[str, Attribute]) -> func.FuncOp:
-    function, args, b = _entry("grad_norm", {"hyper": tensor(HYPER), "n": IndexType()})
+    function, args, b = _entry(ENTRIES[0], {"hyper": tensor(HYPER), "n": IndexType()})
     gradients = [b.insert(WeightOp.of(f"grad.{name}", of)).value for name, of in types.items()]
     norm = b.insert(GlobalNormOp.build_op(args["hyper"], *gradients, hint="norm"))
     norm.partials.name_hint = "partials"
@@ -140,7 +141,7 @@ def _grad_norm(types: dict[str, Attribute]) -> func.FuncOp:
 
 def _update(types: dict[str, Attribute], choice: _Choice) -> func.FuncOp:
     inputs = {"hyper": tensor(HYPER), "norm": tensor(2), "n": IndexType()}
-    function, args, b = _entry("update", inputs)
+    function, args, b = _entry(ENTRIES[1], inputs)
     kind, moments = OPTIMIZERS[choice.kind]
     for name, of in types.items():
         states = [b.insert(WeightOp.of(f"{prefix}{name}", of)).value for prefix in _prefixes(moments)]
@@ -178,9 +179,14 @@ class AddOptimizerPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         choice = _choice(op, self.kind, self.decay)
         types: dict[str, Attribute] = {}
-        for function in op.ops:
-            if isinstance(function, func.FuncOp) and GRADIENTS in function.attributes:
-                types |= _accumulate(function)
+        functions = [inner for inner in op.ops if isinstance(inner, func.FuncOp)]
+        trained = [function for function in functions if GRADIENTS in function.attributes]
+        for function in functions if trained else ():
+            if function.sym_name.data in ENTRIES:
+                raise VerifyException(f"ck-add-optimizer: the module has a @{function.sym_name.data} already")
+        for function in trained:
+            require_values("ck-add-optimizer", function)
+            types |= _accumulate(function)
         if types:
             # Tensors of one type stand together, so that rt-reroll-layers makes one loop of them.
             alike = list(dict.fromkeys(types.values()))

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
-from xdsl.ir import Block, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.functions import bodies
 from ck.ir.op import Product
@@ -47,6 +48,15 @@ class AssignLayoutsPass(ModulePass):
         for block in bodies(op):
             _pack_weights(block)
             _quantize_rows(block)
+
+
+def require_layouts(name: str, op: Operation) -> None:
+    """Raise VerifyException when a weight of `op` has no layout, which the pass `name` needs."""
+    for operand in op.operands:
+        if isinstance(operand.type, WeightType) and not operand.type.layout.data:
+            raise VerifyException(
+                f"{op.name}: {operand.type} has no layout: run ck-assign-layouts before {name}"
+            )
 
 
 def _pack_weights(block: Block) -> None:

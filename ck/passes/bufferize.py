@@ -23,8 +23,8 @@ After:
 What an op updates is written where it lies: a cache, and the states of training (weights, gradients,
 moments).
 
-Raises for a function without a live count `n`, and for one that returns an argument, a view, a state or what
-is written over another value.
+Raises for a function without a live count `n`, for one that returns an argument, a view, a state or what is
+written over another value, and for a kernel's weight without a layout.
 """
 
 from collections.abc import Sequence
@@ -46,6 +46,7 @@ from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.rt import ops as rt
 from ck.ir.types import ActivationType, KvType, WeightType, is_tensor, shape
+from ck.passes.assign_layouts import require_layouts
 
 
 def buffer_type(of: Attribute) -> Attribute:
@@ -153,6 +154,7 @@ class _Function:
 
     def _calls(self, op: Operation) -> None:
         assert isinstance(op, KernelOp)
+        require_layouts("ck-bufferize", op)
         calls = op.kernels()
         if calls[0].outs is not None:
             self._named_calls(op, calls)

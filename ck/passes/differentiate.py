@@ -21,8 +21,8 @@ After:
     }
 
 Raises for an op without a gradient between a weight and a result, and for a weight on which no result
-depends: there are no partial gradients. Leaves functions without `ck.trainable` alone unless `wrt` names
-weights.
+depends: there are no partial gradients; for buffers; and for a function that has gradients, which have none.
+Leaves functions without `ck.trainable` alone unless `wrt` names weights.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,6 +55,12 @@ def symbols(function: func.FuncOp, attribute: str) -> list[str]:
 def symbol_list(names: Iterable[str]) -> ArrayAttr[SymbolRefAttr]:
     """Names as such an attribute."""
     return ArrayAttr([SymbolRefAttr(name) for name in names])
+
+
+def require_values(name: str, function: func.FuncOp) -> None:
+    """Raise VerifyException when there are no values left in `function` for the pass `name` to work on."""
+    if not any(isinstance(op, CkOp) for op in function.body.block.ops):
+        raise VerifyException(f"{name}: @{function.sym_name.data} holds buffers: run it before ck-bufferize")
 
 
 @dataclass
@@ -123,6 +129,9 @@ def _flow_back(
 
 def differentiate(function: func.FuncOp, wrt: Sequence[str]) -> None:
     """Append the gradient with respect to the weights `wrt` to `function`, in place."""
+    require_values("ck-differentiate", function)
+    if GRADIENTS in function.attributes:
+        raise VerifyException(f"ck-differentiate: @{function.sym_name.data} has gradients already")
     block = function.body.block
     last = block.last_op
     assert isinstance(last, func.ReturnOp)

@@ -68,8 +68,12 @@ def _plain_gradient(value: SSAValue) -> MatmulOp | None:
 
 
 def _replace(op: CkOp, by: CkOp, inputs: Sequence[CkOp]) -> None:
-    """Put `by` in place of `op`, keep its name, and erase the `inputs` that it took in."""
+    """Put `by` in place of `op`, keep its name, and erase the `inputs` that it took in.
+
+    What is said of the last of them, a product, is said of `by`: its precision, and that it is recomputed.
+    """
     by.results[0].name_hint = op.results[0].name_hint
+    by.attributes.update(inputs[-1].attributes)
     Rewriter.replace_op(op, by)
     for absorbed in inputs:
         Rewriter.erase_op(absorbed)

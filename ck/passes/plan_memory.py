@@ -24,8 +24,8 @@ After:
       func.return
     }
 
-Leaves a function without `rt.alloc` alone. Raises InternalError when two live buffers overlap: a defect of
-this pass.
+Leaves a function without `rt.alloc` alone. Raises for one with barriers, which were put before
+buffers shared anything; and InternalError when two live buffers overlap: a defect of this pass.
 """
 
 from collections.abc import Sequence
@@ -36,11 +36,12 @@ from xdsl.dialects.builtin import MemRefType, ModuleOp, i8
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.utils.exceptions import VerifyException
 
 from ck.errors import InternalError
 from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
-from ck.ir.rt.ops import AllocOp, ArenaOp, ViewOp
+from ck.ir.rt.ops import AllocOp, ArenaOp, BarrierOp, ViewOp
 
 ALIGN = 64
 # On 120 functions of random graphs (tests/passes) the arena exceeds the bound by up to 21 % without a second
@@ -158,6 +159,10 @@ def _plan(block: Block) -> None:
     placed = place(intervals(block))
     if not placed:
         return
+    if any(isinstance(op, BarrierOp) for op in block.ops):
+        raise VerifyException(
+            "rt-plan-memory: barriers stand before buffers share bytes: run it before rt-schedule-threads"
+        )
     _check(placed)
     arena = ArenaOp.create(result_types=[MemRefType(i8, [end_of(placed)])])
     arena.buffer.name_hint = "arena"

@@ -38,8 +38,9 @@ After:
     }
 
 Results keep their bits: the same ops run on the same values. `ck.recomputed` keeps common-subexpression
-elimination from undoing it. Leaves everything alone at budget 1, functions without gradients, and what the
-first op of the backward pass reads (%m, a head's rows): the forward pass has just used it.
+elimination from undoing it. Leaves everything alone at budget 1, functions without gradients or that
+recompute already, and what the first op of the backward pass reads (%m, a head's rows): the forward pass has
+just used it.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,11 +57,11 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.functions import training_options
-from ck.ir.op import RECOMPUTED, CkOp, KernelOp, Product, RowWise, type_bytes
+from ck.ir.op import RECOMPUTED, CkOp, KernelOp, Product, RowWise, is_recomputed, type_bytes
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.weight import WeightOp
-from ck.passes.differentiate import GRADIENTS, symbols
+from ck.passes.differentiate import GRADIENTS, require_values, symbols
 
 # Kinds of ops in the order in which they may be recomputed: row-wise ones read and write, products count.
 LEVELS: tuple[Callable[[Operation], bool], ...] = (
@@ -170,6 +171,11 @@ def _root(value: SSAValue) -> SSAValue:
     return value
 
 
+def _is_open(function: func.FuncOp) -> bool:
+    """Whether `function` has a gradient, and what it saves is not chosen yet."""
+    return GRADIENTS in function.attributes and not any(is_recomputed(op) for op in function.body.ops)
+
+
 @dataclass(frozen=True)
 class RecomputeActivationsPass(ModulePass):
     """`ck-recompute-activations{budget}`; by default what the module's `ck.training` says, else 1."""
@@ -182,6 +188,7 @@ class RecomputeActivationsPass(ModulePass):
         if not 0 <= budget <= 1:
             raise VerifyException(f"ck-recompute-activations: budget is from 0 to 1, got {budget}")
         for function in op.ops:
-            if isinstance(function, func.FuncOp) and GRADIENTS in function.attributes and budget < 1:
+            if isinstance(function, func.FuncOp) and _is_open(function) and budget < 1:
+                require_values("ck-recompute-activations", function)
                 joint = _Joint(function)
                 joint.recompute(joint.choose(budget))

@@ -28,7 +28,8 @@ After:
     }
 
 Drops the barriers it finds and sets its own, so running it twice changes nothing. The start and the end of a
-function need none: the pool starts and joins its threads there.
+function need none: the pool starts and joins its threads there. Raises where layers are rolled up: what one
+waits for lies in the turn before.
 """
 
 from collections.abc import Iterator
@@ -39,10 +40,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
-from ck.ir.rt.ops import BarrierOp, CacheOp, ViewOp, WeightOp, Work
+from ck.ir.rt.ops import BarrierOp, CacheOp, RepeatOp, ViewOp, WeightOp, Work
 from ck.ir.types import KvType, is_buffer, shape
 
 
@@ -112,6 +114,8 @@ class ScheduleThreadsPass(ModulePass):
     name = "rt-schedule-threads"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        if any(isinstance(inner, RepeatOp) for block in bodies(op) for inner in block.ops):
+            raise VerifyException("rt-schedule-threads: layers are rolled up: run it before rt-reroll-layers")
         for block in bodies(op):
             _schedule(block)
 

@@ -29,7 +29,7 @@ from xdsl.utils.exceptions import VerifyException
 from ck.ir.functions import bodies
 from ck.ir.op import KernelOp, RowWise
 from ck.ir.ops.fused import FusedOp
-from ck.ir.types import WeightType
+from ck.passes.assign_layouts import require_layouts
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,6 @@ def _select(op: Operation) -> None:
         op.attributes["kernel"] = StringAttr("generated")
     if not isinstance(op, KernelOp):
         return
-    for operand in op.operands:
-        if isinstance(operand.type, WeightType) and not operand.type.layout.data:
-            raise VerifyException(
-                f"{op.name}: {operand.type} has no layout: run ck-assign-layouts before ck-select-kernels"
-            )
+    require_layouts("ck-select-kernels", op)
     symbols = [SymbolRefAttr(call.symbol) for call in op.kernels()]
     op.attributes["kernel"] = ArrayAttr(symbols)

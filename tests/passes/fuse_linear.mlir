@@ -152,3 +152,16 @@ func.func @recomputed(%x: tensor<2x32xf32>) -> (tensor<2x16xf32>, tensor<2x16xf3
   %z = ck.mul %g2, %u2 : tensor<2x16xf32>, tensor<2x16xf32> -> tensor<2x16xf32>
   func.return %y, %z : tensor<2x16xf32>, tensor<2x16xf32>
 }
+
+// What is said of a product is said of what it becomes: its precision.
+// CHECK-LABEL: @precision
+// CHECK:         %y = ck.linear %x, %w add %r {compute = "bf16"}
+// CHECK:         %s = ck.matmul %y, %w add %x {compute = "bf16", form = "nn"}
+func.func @precision(%x: tensor<2x32xf32>, %r: tensor<2x16xf32>) -> tensor<2x32xf32> {
+  %w = ck.weight @w : !ck.q<16x32xf32, rows>
+  %p = ck.linear %x, %w {compute = "bf16"} : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  %y = ck.add %r, %p : tensor<2x16xf32>, tensor<2x16xf32> -> tensor<2x16xf32>
+  %m = ck.matmul %y, %w {compute = "bf16", form = "nn"} : (tensor<2x16xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x32xf32>
+  %s = ck.add %m, %x : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %s : tensor<2x32xf32>
+}

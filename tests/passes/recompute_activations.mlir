@@ -1,12 +1,13 @@
 // RUN: ck-opt %s -p 'ck-recompute-activations{budget=0.5}' | filecheck %s
 // RUN: ck-opt %s -p 'ck-recompute-activations{budget=0.5},cse,dce' | filecheck %s
+// RUN: ck-opt %s -p 'ck-recompute-activations{budget=0.5},ck-recompute-activations{budget=0.0}' | filecheck %s
 // RUN: ck-opt %s -p 'ck-recompute-activations{budget=0.8}' | filecheck %s --check-prefix=MOST
 // RUN: ck-opt %s -p 'ck-recompute-activations{budget=0.0}' | filecheck %s --check-prefix=LEAST
 // RUN: ck-opt %s -p ck-recompute-activations | filecheck %s --check-prefix=ALL
 
 // Of the 4 values that the gradient reads half may be kept: the sum and the product. The norm and the activation
 // are computed again, each where it is read first but for the first op of all, which reads what is just there;
-// the copies are no common subexpressions. With 80 % one value
+// the copies are no common subexpressions, and what is chosen is not chosen again. With 80 % one value
 // is computed again, the earliest of the cheapest kind; with nothing allowed the product too, and the sum is the
 // least there is. The module says nothing, so by itself the pass does nothing.
 // CHECK-LABEL: @block
