@@ -1,6 +1,7 @@
 """Whose fault an error is, and the exit code it ends a command with.
 
 `CkError` is the user's to fix: one line, no traceback. `InternalError` is ours: a traceback and exit code 70.
+`CkWarning` ends nothing: a command prints it once.
 """
 
 
@@ -62,3 +63,7 @@ class InternalError(Exception):
     """A defect in ck itself: the message helps us, not the user."""
 
     exit_code = 70
+
+
+class CkWarning(UserWarning):
+    """Worth knowing, and no error: one line that says what is done in place of what."""

@@ -63,7 +63,7 @@ def _help(path: str, command: click.Command) -> str:
 
 
 def _exit_codes() -> dict[str, str]:
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if hasattr(kind, "exit_code")]
     codes = {kind.exit_code: inspect.cleandoc(kind.__doc__ or "").splitlines()[0] for kind in kinds}
     codes[1] = "Another problem the user can fix."
     codes |= {0: "Done."} | {code: f"{text[0].upper()}{text[1:]}." for code, text in SIGNALS.items()}

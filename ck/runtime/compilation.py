@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, SymbolRefAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, SymbolRefAttr
 
 from ck import __version__
-from ck.backend.c.build import build_object, compiler_identity
-from ck.backend.c.program import emit_program
+from ck.backend.backends import Backend
 from ck.errors import UsageError
 from ck.frontend.graph import BuiltGraph, Plan, build_graph, build_training_graph, weight_type
 from ck.frontend.model import ModelSource, open_model
@@ -22,7 +21,7 @@ from ck.ir.dialects import context
 from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
 from ck.passes.pipeline import run_stages
-from ck.runtime.library import HEADER, isa_path
+from ck.runtime.library import isa_path, library
 
 DEFAULT_CONTEXT = 4096
 
@@ -41,6 +40,7 @@ def compile_into(
     directory: Path,
     path: Path,
     options: tuple[int | None, str, str | None, int],
+    made_by: Backend,
     progress: Callable[[str], None],
 ) -> str:
     """Fill `directory` with the program of the model at `path`; returns the scheduled IR's text."""
@@ -51,7 +51,7 @@ def compile_into(
         for name, tensor in source.file.tensors.items()
     }
     built = build_graph(source.hp, source.architecture, storage, plan)
-    return build_program(directory, built, _record(source, plan, dtype), progress)
+    return build_program(directory, built, _record(source, plan, dtype), made_by, progress)
 
 
 def compile_training(
@@ -59,6 +59,7 @@ def compile_training(
     template: Template,
     rows: int,
     options: Mapping[str, Any],
+    made_by: Backend,
     progress: Callable[[str], None],
 ) -> str:
     """Fill `directory` with the program that trains `template` on up to `rows` rows at a time.
@@ -74,13 +75,17 @@ def compile_training(
         }
     )
     record = {"template": asdict(template.hp), "options": {"rows": rows, **options}}
-    return build_program(directory, built, record, progress)
+    return build_program(directory, built, record, made_by, progress)
 
 
 def build_program(
-    directory: Path, built: BuiltGraph, record: dict[str, Any], progress: Callable[[str], None]
+    directory: Path,
+    built: BuiltGraph,
+    record: dict[str, Any],
+    made_by: Backend,
+    progress: Callable[[str], None],
 ) -> str:
-    """Take a graph through every stage to a shared object in `directory`; returns the scheduled IR's text."""
+    """Take a graph through every stage to a program in `directory`; returns the scheduled IR's text."""
     started = time.perf_counter()
     times: dict[str, float] = {}
     text = ""
@@ -91,25 +96,38 @@ def build_program(
         (directory / "ir" / f"{number:02}-{stage}.mlir").write_text(text)
         times[stage] = time.perf_counter() - started
     (directory / "build").mkdir()
-    program = directory / "build" / "program.c"
-    program.write_text(emit_program(built.module))
-    progress("cc")
-    build_object(program, program.with_suffix(".so"), HEADER.parent)
-    times["cc"] = time.perf_counter() - started
+    progress(made_by.name)
+    compile_module(built.module, made_by, directory / "build")
+    times[made_by.name] = time.perf_counter() - started
     manifest = manifest_of(built.module)
     (directory / "manifest.json").write_text(json.dumps(manifest.to_json()))
     # Typed as Any: the stubs cannot tell the arrays' names from savez's options.
     arrays: dict[str, Any] = {**built.constants}
     np.savez(directory / "constants.npz", **arrays)
-    made_by = {
+    written = {
         "ck": __version__,
         **record,
-        "toolchain": compiler_identity(),
+        "backend": made_by.name,
+        "toolchain": made_by.identity(),
         "machine": {"processor": platform.machine(), "isa_path": isa_path()},
         "seconds": {name: round(seconds, 3) for name, seconds in times.items()},
     }
-    (directory / "run.json").write_text(json.dumps(made_by, indent=1))
+    (directory / "run.json").write_text(json.dumps(written, indent=1))
     return text
+
+
+def compile_module(module: ModuleOp, made_by: Backend, directory: Path) -> Path:
+    """Leave the text and the program of a scheduled module in `directory`; returns the program's file.
+
+    Raises MachineError when nothing is made that loads.
+    """
+    source, compiled = directory / made_by.source_name, directory / made_by.object_name
+    source.write_text(made_by.emit(module))
+    made_by.build(source, compiled)
+    library()
+    # Now, while another backend may still be taken: a compiler for other machines makes what none loads here.
+    made_by.load(compiled)
+    return compiled
 
 
 def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any]:

@@ -1,12 +1,8 @@
 """`ck.compile`: a model file becomes a program, from the cache when it was compiled before."""
 
-import errno
-import gc
 import os
-import shutil
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ck import __version__
-from ck.backend.c.build import compiler_identity
-from ck.errors import ResourceError, UsageError
+from ck.backend.backends import Backend
+from ck.errors import UsageError
 from ck.frontend.gguf import GgufFile
 from ck.runtime import store
+from ck.runtime.building import find_or_build
 from ck.runtime.executable import Executable
-from ck.runtime.library import HEADER, library, thread_count, trim_memory
+from ck.runtime.library import thread_count, trim_memory
 from ck.runtime.resolve import resolve_model
 from ck.runtime.weights import Weights
 
@@ -29,8 +25,9 @@ if TYPE_CHECKING:
     from ck.frontend.tokenizer import Tokenizer
 
 KV_TYPES = ("f16", "f32")
-
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# context_len, kv, dtype, chunk, as `compile_model` takes them.
+Options = tuple[int | None, str, str | None, int]
+Progress = Callable[[str], None]
 
 
 class Model:
@@ -45,7 +42,7 @@ class Model:
         file.drop_header_pages()
         options = program.record["options"]
         self.exe = Executable(
-            program.shared_object,
+            program.compiled,
             program.manifest,
             weights,
             options["context_len"],
@@ -54,7 +51,7 @@ class Model:
         )
         self.info: dict[str, Any] = {
             **program.record,
-            "program": str(program.shared_object),
+            "program": str(program.compiled),
             "directory": str(program.directory),
             "pack_ms": round((time.perf_counter() - started) * 1e3, 1),
             "weight_bytes": weights.n_bytes,
@@ -139,8 +136,9 @@ def compile_model(
     dtype: str | None = None,
     threads: int | None = None,
     chunk: int = 512,
+    backend: str | None = None,
     force: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """Compile a GGUF file, a run directory or a known name, or load it from the cache.
 
@@ -149,6 +147,7 @@ def compile_model(
     dtype        None keeps the file's storage types; "f32" dequantises every weight
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most
+    backend      c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
     force        compile even what is in the cache
     progress     called with the name of each stage of a compilation
 
@@ -163,10 +162,11 @@ def compile_model(
     path = resolve_model(_argument(model))
     file = GgufFile(path)
     options = (context_len, kv, dtype, chunk)
-    front_key = store.digest(file.header_digest(), options, build_identity())
-    program = None if force else store.find(front_key)
-    if program is None:
-        program = _build(path, options, front_key, force, progress or (lambda _: None))
+
+    def fill(directory: Path, made_by: Backend) -> tuple[object, ...]:
+        return _fill(directory, made_by, path, options, progress or (lambda _: None)), path.resolve()
+
+    program = find_or_build((file.header_digest(), options), fill, backend, force)
     return Model(file, program, threads)
 
 
@@ -180,64 +180,10 @@ def _argument(model: Any) -> str:
     )
 
 
-def build_identity() -> str:
-    """Changes with ck, its sources, the processor's features and the compiler."""
-    return store.digest(__version__, _own_sources(), library().ck_cpu_features(), compiler_identity())
+def _fill(directory: Path, made_by: Backend, path: Path, options: Options, progress: Progress) -> str:
+    # The compiler proper is imported here alone: a cached program never needs it.
+    from ck.runtime.compilation import compile_into
 
-
-def built_program(fill: Callable[[Path], str], front_key: str, replace: bool) -> store.StoredProgram:
-    """The program that `fill` puts into a fresh directory, kept under `front_key`.
-
-    `fill` returns the program's own key. Raises ResourceError when the disk is full.
-    """
-    scratch = store.scratch()
-    try:
-        with _no_collection():
-            own_key = fill(scratch)
-        return store.keep(scratch, own_key, front_key, replace)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise ResourceError(
-            f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _no_collection() -> Generator[None]:
-    """Keep the cycle collector out of a compilation, where it took a tenth of the time and found nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _own_sources() -> str:
-    """Changes whenever a file of ck does: a working copy never meets a program of an older self."""
-    root = Path(__file__).resolve().parent.parent
-    parts = sorted([*root.glob("*.py"), *root.glob("*/*.py"), *root.glob("*/*/*.py"), HEADER])
-    return store.digest(*(f"{path} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in parts))
-
-
-def _build(
-    path: Path,
-    options: tuple[int | None, str, str | None, int],
-    front_key: str,
-    replace: bool,
-    progress: Callable[[str], None],
-) -> store.StoredProgram:
-    def fill(scratch: Path) -> str:
-        # The compiler proper is imported here alone: a cached program never needs it.
-        from ck.runtime.compilation import compile_into
-
-        ir_text = compile_into(scratch, path, options, progress)
-        (scratch / "model.gguf").symlink_to(path.resolve())
-        # One IR may have other constants: the frequencies of positions.
-        return store.digest(ir_text, front_key, path.resolve())
-
-    return built_program(fill, front_key, replace)
+    text = compile_into(directory, path, options, made_by, progress)
+    (directory / "model.gguf").symlink_to(path.resolve())
+    return text

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.backend.c.context import context_hash, context_type
+from ck.backend.backends import backend_of
+from ck.backend.context import context_hash, context_type
 from ck.errors import InternalError, ResourceError, UsageError
 from ck.ir.rt.slots import Manifest
 from ck.runtime.library import library, thread_count
+
+# void (*)(ck_context* c)
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def anonymous(n_bytes: int) -> NDArray[np.uint8]:
@@ -27,13 +31,17 @@ def anonymous(n_bytes: int) -> NDArray[np.uint8]:
 
 
 class Program:
-    """A program loaded with its arena and caches. `weights` is the table of pointers it reads weights by."""
+    """A program loaded with its arena and caches. `weights` is the table of pointers it reads weights by.
+
+    `compiled` is a file that one of the backends has made, under that backend's name for it.
+    """
 
     def __init__(
-        self, shared_object: Path, manifest: Manifest, weights: "ctypes.Array[Any]", threads: int | None
+        self, compiled: Path, manifest: Manifest, weights: "ctypes.Array[Any]", threads: int | None
     ) -> None:
+        # Before the program, which calls it.
         self._runtime = library()
-        self._program = ctypes.CDLL(str(shared_object))
+        self._program = backend_of(compiled).load(compiled)
         self.manifest = manifest
         self._check_layout()
         self._arena = anonymous(manifest.arena_bytes)
@@ -49,14 +57,13 @@ class Program:
 
     def _check_layout(self) -> None:
         wanted = context_hash(self.manifest)
-        found = (ctypes.c_char * len(wanted)).in_dll(self._program, "ck_context_hash").value.decode()
+        address = self._program.address("ck_context_hash")
+        found = ctypes.string_at(address, len(wanted)).decode(errors="replace")
         if found != wanted:
             raise InternalError(f"the program's context is {found}, the runtime's {wanted}")
 
     def _entry(self, name: str) -> Any:
-        function = self._program[f"ck_{name}"]
-        function.argtypes, function.restype = (ctypes.c_void_p,), None
-        return function
+        return _ENTRY(self._program.address(f"ck_{name}"))
 
     def _make_context(self) -> Any:
         context = context_type(self.manifest)()

@@ -1,11 +1,11 @@
 """Compiled programs on disk: found by a front key without any IR, made and named by the IR's own key.
 
-programs/front/<front key>       names a program
+programs/front/<front key>       names a program, and may have a note
 programs/<ir key>/               a run directory
-    run.json                     model, options, toolchain, machine
+    run.json                     model, options, backend, toolchain, machine
     manifest.json  constants.npz what the program needs from the runtime
     ir/NN-<stage>.mlir           every stage
-    build/program.c  program.so  cc.log
+    build/program.c  program.so  cc.log, or program.ll  program.o
     SHA256SUMS                   of what is loaded; checked before it is
     model.gguf                   a link to the model
 """
@@ -23,10 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ck.backend.backends import Backend, backend
+from ck.errors import UsageError
 from ck.ir.rt.slots import Manifest
 from ck.runtime.paths import private_dir, programs_dir
 
-LOADED = ("manifest.json", "constants.npz", "run.json", "build/program.so")
+LOADED = ("manifest.json", "constants.npz", "run.json")
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,14 @@ class StoredProgram:
     record: dict[str, Any]
 
     @property
-    def shared_object(self) -> Path:
-        return self.directory / "build" / "program.so"
+    def backend(self) -> Backend:
+        """What made it."""
+        return backend(self.record["backend"])
+
+    @property
+    def compiled(self) -> Path:
+        """The file that is loaded."""
+        return self.directory / "build" / self.backend.object_name
 
     def ir(self, stage: str) -> str:
         """The text of a stage. Raises KeyError with the stages there are."""
@@ -52,8 +60,8 @@ class StoredProgram:
         return stages[stage].read_text()
 
     def source(self) -> str:
-        """The generated C."""
-        return (self.directory / "build" / "program.c").read_text()
+        """The text that was compiled."""
+        return (self.directory / "build" / self.backend.source_name).read_text()
 
 
 def digest(*parts: object) -> str:
@@ -63,29 +71,37 @@ def digest(*parts: object) -> str:
 
 def find(front_key: str) -> StoredProgram | None:
     """The program under `front_key`; None when there is none or it does not verify."""
+    found = find_with_note(front_key)
+    return None if found is None else found[0]
+
+
+def find_with_note(front_key: str) -> tuple[StoredProgram, str] | None:
+    """The program under `front_key` and the note beside it; None as for `find`."""
     try:
-        name = (programs_dir() / "front" / front_key).read_text().strip()
+        directory, _, note = (programs_dir() / "front" / front_key).read_text().partition("\n")
     except (OSError, UnicodeDecodeError):
         return None
-    return load(programs_dir() / name) if name.isalnum() else None
+    program = load(programs_dir() / directory) if directory.isalnum() else None
+    return None if program is None else (program, note.strip())
 
 
 def load(directory: Path) -> StoredProgram | None:
     """The program in `directory`; None when a file is missing or is not what was written."""
     try:
-        if (directory / "SHA256SUMS").read_text() != _sums(directory):
+        record = json.loads((directory / "run.json").read_text())
+        if (directory / "SHA256SUMS").read_text() != _sums(directory, record):
             return None
         manifest = Manifest.from_json(json.loads((directory / "manifest.json").read_text()))
-        record = json.loads((directory / "run.json").read_text())
         with np.load(directory / "constants.npz") as stored:
             constants = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
         return None
     return StoredProgram(directory, manifest, constants, record)
 
 
-def _sums(directory: Path) -> str:
-    lines = [f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in LOADED]
+def _sums(directory: Path, record: dict[str, Any]) -> str:
+    names = [*LOADED, f"build/{backend(record['backend']).object_name}"]
+    lines = [f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     return "".join(lines)
 
 
@@ -101,7 +117,8 @@ def keep(built: Path, ir_key: str, front_key: str, replace: bool = False) -> Sto
 
     Two processes that build one program both succeed: the second finds the first one's and takes that.
     """
-    (built / "SHA256SUMS").write_text(_sums(built))
+    record = json.loads((built / "run.json").read_text())
+    (built / "SHA256SUMS").write_text(_sums(built, record))
     for path in _files(built):
         _sync(path)
     target = programs_dir() / ir_key
@@ -113,15 +130,20 @@ def keep(built: Path, ir_key: str, front_key: str, replace: bool = False) -> Sto
             if load(target) is None:
                 raise
     shutil.rmtree(built, ignore_errors=True)
-    front = private_dir(programs_dir() / "front")
-    handle, temporary = tempfile.mkstemp(dir=front, prefix=".new-")
-    with os.fdopen(handle, "w") as out:
-        out.write(ir_key + "\n")
-    os.replace(temporary, front / front_key)
+    put_front(front_key, ir_key)
     stored = load(target)
     if stored is None:
         raise OSError(f"{target}: the program just written does not verify")
     return stored
+
+
+def put_front(front_key: str, ir_key: str, note: str = "") -> None:
+    """Let `front_key` mean the program `ir_key` from now on, with a line beside it."""
+    front = private_dir(programs_dir() / "front")
+    handle, temporary = tempfile.mkstemp(dir=front, prefix=".new-")
+    with os.fdopen(handle, "w") as out:
+        out.write(f"{ir_key}\n{note}\n")
+    os.replace(temporary, front / front_key)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ck.backend.backends import Backend
 from ck.errors import UsageError
 from ck.frontend.template import Template
 from ck.runtime import store
-from ck.runtime.model import build_identity, built_program
+from ck.runtime.building import find_or_build
 from ck.runtime.program import Program, anonymous, pointer_table
 
 Floats = NDArray[np.float32]
@@ -122,9 +123,7 @@ class Trainable:
         self._tensors = _allocate({slot.name: slot.shape for slot in manifest.weights})
         for name, values in program.constants.items():
             self._tensors[name][...] = values
-        self.exe = Program(
-            program.shared_object, manifest, pointer_table(list(self._tensors.values())), threads
-        )
+        self.exe = Program(program.compiled, manifest, pointer_table(list(self._tensors.values())), threads)
         self._arguments = {a.name: _buffer(a.kind, a.shape) for a in manifest.fields() if a.kind != "index"}
         self.exe.bind(self._arguments)
         self.rows = len(self._arguments["tokens"])
@@ -278,6 +277,7 @@ def compile_trainable(
     dtype: str = "f32",
     activation_budget: float = 1.0,
     threads: int | None = None,
+    backend: str | None = None,
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Trainable:
@@ -288,6 +288,7 @@ def compile_trainable(
     optimizer, decay   adamw or sgd; weight decay on matrices or all
     dtype              f32, or bf16: products of bf16 factors over f32 master weights
     activation_budget  fraction of the activations' bytes that are saved, the others recomputed
+    backend            c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
 
     Raises UsageError, MachineError, ResourceError: each one line.
     """
@@ -296,7 +297,8 @@ def compile_trainable(
     options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
     _check(options, batch, seq, template.hp.context_length)
     first = template.initial_weights(init, seed) if weights is None else weights
-    program = _program(template, int(batch) * int(seq), options, force, progress or (lambda _: None))
+    rows = int(batch) * int(seq)
+    program = _program(template, rows, options, backend, force, progress or (lambda _: None))
     return Trainable(template, program, first, threads)
 
 
@@ -315,18 +317,18 @@ def _check(options: Mapping[str, Any], batch: int, seq: int, context_len: int) -
 
 
 def _program(
-    template: Template, rows: int, options: Mapping[str, Any], force: bool, progress: Callable[[str], None]
+    template: Template,
+    rows: int,
+    options: Mapping[str, Any],
+    wanted: str | None,
+    force: bool,
+    progress: Callable[[str], None],
 ) -> store.StoredProgram:
     """The compiled program, from the cache or into it."""
-    front_key = store.digest("train", asdict(template.hp), rows, options, build_identity())
-    found = None if force else store.find(front_key)
-    if found is not None:
-        return found
-    from ck.runtime.compilation import compile_training
 
-    def fill(scratch: Path) -> str:
-        text = compile_training(scratch, template, rows, options, progress)
-        # Templates of one IR may differ in constants: the frequencies of positions.
-        return store.digest(text, front_key)
+    def fill(directory: Path, made_by: Backend) -> tuple[object, ...]:
+        from ck.runtime.compilation import compile_training
 
-    return built_program(fill, front_key, force)
+        return (compile_training(directory, template, rows, options, made_by, progress),)
+
+    return find_or_build(("train", asdict(template.hp), rows, options), fill, wanted, force)

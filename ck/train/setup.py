@@ -134,7 +134,7 @@ def build(
         progress=lambda stage: say(f"compiling: {stage}"),
         **program_options(config),
     )
-    for folder, pattern in (("ir", "*.mlir"), ("build", "program.c")):
+    for folder, pattern in (("ir", "*.mlir"), ("build", trainable.program.backend.source_name)):
         with disk_errors(run.path / folder):
             (run.path / folder).mkdir(mode=0o700, exist_ok=True)
             for path in (trainable.program.directory / folder).glob(pattern):

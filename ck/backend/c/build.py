@@ -4,6 +4,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,17 +20,31 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fPIC",
-    "-shared",
 )
+# Where ck_rt.h lies.
+INCLUDE = Path(__file__).resolve().parents[2] / "_lib"
+
+
+class CompilerError(MachineError):
+    """The C compiler is missing, or makes no program that loads."""
 
 
 @cache
 def compiler() -> list[str]:
-    """The compiler's command: $CC, else cc. Raises MachineError when there is none."""
+    """The compiler's command: $CC, else cc. Raises CompilerError when there is none."""
     command = _command()
     if shutil.which(command[0]) is None:
-        raise MachineError(f"C compiler {command[0]} is not on PATH: apt-get install gcc, or set CC")
+        raise CompilerError(f"C compiler {command[0]} is not on PATH: apt-get install gcc, or set CC")
     return command
+
+
+def why_absent() -> str | None:
+    """Why there is no compiler to start; None when there is one."""
+    try:
+        compiler()
+    except CompilerError as error:
+        return str(error)
+    return None
 
 
 def _command() -> list[str]:
@@ -36,13 +52,13 @@ def _command() -> list[str]:
     try:
         return shlex.split(given) or ["cc"]
     except ValueError as error:
-        raise MachineError(f"CC: must be a command, {given} has {str(error).lower()}") from error
+        raise CompilerError(f"CC: must be a command, {given} has {str(error).lower()}") from error
 
 
 def compiler_identity() -> str:
     """Path, size and time of the compiler's file: changes when the compiler does, without running it.
 
-    Raises MachineError when $CC is no command.
+    Raises CompilerError when $CC is no command.
     """
     words = _command()
     command, path = shlex.join(words), shutil.which(words[0])
@@ -53,16 +69,31 @@ def compiler_identity() -> str:
     return f"{command} {real} {info.st_size} {info.st_mtime_ns}"
 
 
-def build_object(source: Path, target: Path, include: Path) -> None:
-    """Compile `source` into the shared object `target`. Raises MachineError with the compiler's own words."""
-    command = [*compiler(), *FLAGS, f"-I{include}", "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+def build_object(source: Path, target: Path, include: Path = INCLUDE) -> None:
+    """Compile `source` to the shared object `target`. Raises CompilerError with the compiler's own words."""
+    _compile(source, target, ("-shared", f"-I{include}"))
+
+
+def assembly(source: Path) -> str:
+    """The instructions that `source` is compiled to. Raises CompilerError with the compiler's own words."""
+    with tempfile.TemporaryDirectory(prefix="ck-assembly-") as folder:
+        target = Path(folder, "program.s")
+        _compile(Path(shutil.copy(source, folder)), target, ("-S", f"-I{INCLUDE}"))
+        return target.read_text()
+
+
+def _compile(source: Path, target: Path, options: Sequence[str]) -> None:
+    """Run the compiler, and keep what it said in cc.log beside the source."""
+    command = [*compiler(), *FLAGS, *options, "-o", str(target), str(source)]
+    name = shlex.join(compiler())
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise CompilerError(f"C compiler {name} does not start: {error.strerror}") from error
     source.with_name("cc.log").write_text(shlex.join(command) + "\n" + done.stdout + done.stderr)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
         first = next((line for line in lines if "error" in line), lines[0])
-        raise MachineError(
-            f"C compiler {shlex.join(compiler())} failed, exit code {done.returncode}: {first}"
-        )
+        raise CompilerError(f"C compiler {name} failed, exit code {done.returncode}: {first}")
     if not target.is_file():
-        raise MachineError(f"C compiler {shlex.join(compiler())} made no program; set CC to one that does")
+        raise CompilerError(f"C compiler {name} made no program; set CC to one that does")

@@ -19,6 +19,7 @@ from xdsl.dialects.builtin import FunctionType, ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.rewriter import Rewriter
 
+from ck.backend.backends import Backend
 from ck.frontend.graph import BuiltGraph
 from ck.ir.dialects import context
 from ck.ir.evaluate import find_function
@@ -72,7 +73,7 @@ def _is_shown(value: SSAValue) -> bool:
     return is_read and not (isinstance(op, Updates) and any(value is new for new, _ in op.updated))
 
 
-def compile_showing(problem: Problem, threads: int) -> Compiled:
+def compile_showing(problem: Problem, made_by: Backend, threads: int) -> Compiled:
     """Compile the step with its intermediate values among its results, and run it once."""
     built = problem.graph()
     module = built.module
@@ -83,7 +84,7 @@ def compile_showing(problem: Problem, threads: int) -> Compiled:
     _show(function, len(names))
     AddOptimizerPass().apply(context(), module)
     with tempfile.TemporaryDirectory(prefix="ck-parity-") as directory:
-        gradients, arguments = _run(Path(directory), built, problem, threads)
+        gradients, arguments = _run(Path(directory), built, problem, made_by, threads)
     shown = {int(found[1]): values for name, values in arguments.items() if (found := _SHOWN.fullmatch(name))}
     return Compiled({name: gradients[name] for name in names}, shown, as_made)
 
@@ -102,17 +103,17 @@ def _show(function: func.FuncOp, n_gradients: int) -> None:
 
 
 def _run(
-    directory: Path, built: BuiltGraph, problem: Problem, threads: int
+    directory: Path, built: BuiltGraph, problem: Problem, made_by: Backend, threads: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Build and run; returns the gradients and the arguments with what is in them afterwards."""
-    build_program(directory, built, {}, lambda _: None)
+    build_program(directory, built, {}, made_by, lambda _: None)
     manifest = manifest_of(built.module)
     tensors = {slot.name: _floats(slot.shape) for slot in manifest.weights}
     given = problem.tensors(built.constants, np.float32)
     for name, tensor in tensors.items():
         tensor[...] = given.get(name, 0)
     pointers = pointer_table(list(tensors.values()))
-    program = Program(directory / "build" / "program.so", manifest, pointers, threads)
+    program = Program(directory / "build" / made_by.object_name, manifest, pointers, threads)
     arguments: dict[str, NDArray[Any]] = {
         a.name: _floats(a.shape) if a.kind == "f32" else np.zeros(a.shape, np.int32)
         for a in manifest.fields()

@@ -14,7 +14,7 @@ from typing import Any, cast
 from ck import __version__
 from ck.errors import GateError
 from ck.runtime.library import isa_path, thread_count
-from ck.runtime.trainable import compile_trainable
+from ck.runtime.trainable import Trainable, compile_trainable
 from ck.train.checkpoints import Checkpoints
 from ck.train.config import TrainConfig, load_config
 from ck.train.metrics import read_metrics
@@ -138,10 +138,11 @@ def parity(name: str, say: Say, *, steps: int | None = None, threads: int | None
     count = min(prepared.total_steps, CANARY_STEPS if steps is None else steps)
     found: Search | None = None
     with torch_threads(n_threads):
-        comparison = _compare(config, prepared, count, n_threads, say)
+        trainable = _compile(config, prepared, n_threads, say)
+        comparison = compare(config, prepared, trainable, count, say)
         checks = [*comparison.checks, _replay(run, config, prepared, comparison)]
         if verdict(check.passed for check in checks) is False and config.run.dtype == "f32":
-            found = search(config, prepared, comparison, say)
+            found = search(config, prepared, comparison, trainable.program.backend, say)
     versions = {"ck": __version__, "torch": torch.__version__, "transformers": _transformers()}
     path = run.path / FILE
     report = ParityReport(path, run.path, count, config.run.dtype, versions, tuple(checks), found)
@@ -151,8 +152,8 @@ def parity(name: str, say: Say, *, steps: int | None = None, threads: int | None
     return report
 
 
-def _compare(config: TrainConfig, prepared: Prepared, steps: int, threads: int, say: Say) -> Comparison:
-    trainable = compile_trainable(
+def _compile(config: TrainConfig, prepared: Prepared, threads: int, say: Say) -> Trainable:
+    return compile_trainable(
         prepared.template,
         config.run.batch,
         config.run.seq_len,
@@ -162,7 +163,6 @@ def _compare(config: TrainConfig, prepared: Prepared, steps: int, threads: int, 
         progress=lambda stage: say(f"compiling: {stage}"),
         **program_options(config),
     )
-    return compare(config, prepared, trainable, steps, say)
 
 
 def _transformers() -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from xdsl.utils.exceptions import VerifyException
 
+from ck.backend.backends import Backend
 from ck.ir.ops.weight import WeightOp
 from ck.passes.add_optimizer import OPTIMIZERS
 from ck.runtime.library import thread_count
@@ -75,9 +76,16 @@ class Search:
 
 
 def search(
-    config: TrainConfig, prepared: Prepared, comparison: Comparison, say: Callable[[str], None]
+    config: TrainConfig,
+    prepared: Prepared,
+    comparison: Comparison,
+    made_by: Backend,
+    say: Callable[[str], None],
 ) -> Search:
-    """Look for what departs in the first step that failed step parity, else in the first step."""
+    """Look for what departs in the first step that failed step parity, else in the first step.
+
+    `made_by` compiled the step.
+    """
     step = comparison.failed or comparison.first
     rows = rows_of(step.batches[0])
     given = program_options(config)
@@ -86,7 +94,7 @@ def search(
     found = Search(step.number, 0, (), {})
     for count in dict.fromkeys((min(FEW, len(rows.tokens)), min(MOST, len(rows.tokens)))):
         problem = Problem(prepared.template, step.weights, _first(rows, count), options)
-        found = _search(problem, step, config, say)
+        found = _search(problem, step, config, made_by, say)
         if found.findings:
             return found
     return replace(found, findings=tuple(_another_update(options, comparison)))
@@ -96,7 +104,9 @@ def _first(rows: Rows, count: int) -> Rows:
     return Rows(*(array[:count].copy() for array in (rows.tokens, rows.targets, rows.positions, rows.starts)))
 
 
-def _search(problem: Problem, step: Step, config: TrainConfig, say: Callable[[str], None]) -> Search:
+def _search(
+    problem: Problem, step: Step, config: TrainConfig, made_by: Backend, say: Callable[[str], None]
+) -> Search:
     ran = forward(problem)
     back = rules.walk_back(ran, problem.template.shapes)
     theirs = modules.run_modules(problem, config.optim)
@@ -105,7 +115,7 @@ def _search(problem: Problem, step: Step, config: TrainConfig, say: Callable[[st
         "rules": lambda: _rules(back),
         "ck-differentiate": lambda: _pass(problem, back),
         "backward": lambda: _departure("backward", modules.first_backward(ran, back, theirs)),
-        "kernels": lambda: _kernels(problem, config),
+        "kernels": lambda: _kernels(problem, made_by, thread_count(config.run.threads)),
         "stages": lambda: _stages(problem),
         "update": lambda: _update(problem, step),
     }
@@ -154,8 +164,8 @@ def _pass(problem: Problem, back: rules.Backward) -> list[Finding]:
     return [Finding("ck-differentiate", "ck-differentiate", name, wrong[name], detail)]
 
 
-def _kernels(problem: Problem, config: TrainConfig) -> list[Finding]:
-    compiled = compile_showing(problem, thread_count(config.run.threads))
+def _kernels(problem: Problem, made_by: Backend, threads: int) -> list[Finding]:
+    compiled = compile_showing(problem, made_by, threads)
     found = wrong_kernels(problem, compiled)
     return [
         Finding(

@@ -1,0 +1,30 @@
+"""A shared object in this process, and where its symbols are."""
+
+import ctypes
+from pathlib import Path
+
+from ck.errors import InternalError, MachineError
+
+
+class LoadedObject:
+    """The shared object at `path`; what it calls must be visible in the process already.
+
+    Raises MachineError when it does not load.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise MachineError(f"{path}: does not load: {error}; compile it again") from error
+
+    def address(self, symbol: str) -> int:
+        """Where a function or a constant lies. Raises InternalError when there is no such symbol."""
+        try:
+            found = ctypes.cast(self._library[symbol], ctypes.c_void_p).value
+        except AttributeError:
+            found = None
+        if found is None:
+            raise InternalError(f"{self._path}: the program has no symbol {symbol}")
+        return found

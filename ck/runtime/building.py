@@ -1,0 +1,117 @@
+"""A program by the backend that is wanted: from the cache, else built into it.
+
+Where none is named it is C, or LLVM where no C compiler works, with a CkWarning that says so. A compiler
+works when it makes this program. One that is missing is not tried; that one failed is remembered beside the
+program that LLVM made in its place, so it is not tried on it again.
+"""
+
+import errno
+import gc
+import shutil
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ck import __version__
+from ck.backend.backends import Backend, backend
+from ck.backend.c.build import CompilerError
+from ck.errors import CkWarning, MachineError, ResourceError
+from ck.runtime import store
+from ck.runtime.library import HEADER, library
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+# Puts a program into a fresh directory by a backend; returns what tells it from others beside its front key.
+Fill = Callable[[Path, Backend], tuple[object, ...]]
+
+
+def find_or_build(
+    parts: tuple[object, ...], fill: Fill, wanted: str | None, force: bool
+) -> store.StoredProgram:
+    """The program that `parts` name, by the backend `wanted`; `force` builds what is in the cache as well.
+
+    Raises UsageError for no backend's name, MachineError when the backend does not work here, ResourceError
+    when the disk is full.
+    """
+    if wanted is not None:
+        try:
+            return _by(backend(wanted), parts, fill, force)
+        except CompilerError as error:
+            raise MachineError(f"{error}; or pass --backend llvm, which needs no C compiler") from error
+    first = backend("c")
+    why = first.why_absent()
+    if why is not None:
+        return _fall_back(parts, fill, force, why)
+    memory = store.digest("fallback", _front_key(first, parts))
+    if not force and (found := store.find_with_note(memory)) is not None:
+        _say(found[1])
+        return found[0]
+    try:
+        return _by(first, parts, fill, force)
+    except CompilerError as error:
+        made = _fall_back(parts, fill, force, str(error))
+        store.put_front(memory, made.directory.name, f"{error}; --force-compile tries it again")
+        return made
+
+
+def _fall_back(parts: tuple[object, ...], fill: Fill, force: bool, why: str) -> store.StoredProgram:
+    """The program by the backend that needs nothing, after a word about it."""
+    second = backend("llvm")
+    if (neither := second.why_absent()) is not None:
+        raise MachineError(f"{why}; {neither}")
+    _say(why)
+    return _by(second, parts, fill, force)
+
+
+def _say(why: str) -> None:
+    text = f"compiling by LLVM, which gives the same results: {why}"
+    warnings.warn(CkWarning(text), stacklevel=2)
+
+
+def _by(made_by: Backend, parts: tuple[object, ...], fill: Fill, force: bool) -> store.StoredProgram:
+    front_key = _front_key(made_by, parts)
+    found = None if force else store.find(front_key)
+    return found or _build(made_by, front_key, fill, force)
+
+
+def _front_key(made_by: Backend, parts: tuple[object, ...]) -> str:
+    """Changes with ck, its sources, the processor's features and whatever compiles."""
+    features = library().ck_cpu_features()
+    return store.digest(*parts, __version__, _own_sources(), features, made_by.name, made_by.identity())
+
+
+def _build(made_by: Backend, front_key: str, fill: Fill, replace: bool) -> store.StoredProgram:
+    scratch = store.scratch()
+    try:
+        with _no_collection():
+            # One IR may have other constants, the frequencies of positions: the front key knows them.
+            own_key = store.digest(*fill(scratch, made_by), front_key)
+        return store.keep(scratch, own_key, front_key, replace)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise ResourceError(
+            f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _no_collection() -> Generator[None]:
+    """Keep the cycle collector out of a compilation, where it took a tenth of the time and found nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _own_sources() -> str:
+    """Changes whenever a file of ck does: a working copy never meets a program of an older self."""
+    root = Path(__file__).resolve().parent.parent
+    parts = sorted([*root.glob("*.py"), *root.glob("*/*.py"), *root.glob("*/*/*.py"), HEADER])
+    return store.digest(*(f"{path} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in parts))
