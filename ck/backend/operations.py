@@ -24,6 +24,13 @@ def live_operations(function: func.FuncOp) -> set[Operation]:
     return live
 
 
+def is_written(buffer: SSAValue, user: Operation) -> bool:
+    """Whether `user` may write to `buffer`."""
+    if isinstance(user, memref.CopyOp):
+        return user.destination is buffer
+    return not isinstance(user, (memref.LoadOp, vector.LoadOp, vector.MaskedLoadOp))
+
+
 def vector_shape(type: Attribute) -> tuple[int, Attribute] | None:
     """Length and element type of a one-dimensional vector type, None for any other type."""
     if not isa(type, VectorType[Attribute]):

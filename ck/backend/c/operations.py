@@ -43,13 +43,6 @@ def _short_operands(values: Values, first: SSAValue, second: SSAValue) -> tuple[
     return (values.declare(first, a), b) if len(a.text) > len(b.text) else (a, values.declare(second, b))
 
 
-def is_written(buffer: SSAValue, user: Operation) -> bool:
-    """Whether `user` may write to `buffer`."""
-    if isinstance(user, memref.CopyOp):
-        return user.destination is buffer
-    return not isinstance(user, (memref.LoadOp, vector.LoadOp, vector.MaskedLoadOp))
-
-
 def _lanes(values: Values, op: Operation) -> None:
     """An elementwise operation that C has for scalars only: a loop over the lanes of a vector."""
     result = op.results[0]

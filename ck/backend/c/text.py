@@ -21,9 +21,10 @@ from xdsl.dialects.builtin import IndexType, ModuleOp
 from xdsl.ir import Block, Operation
 
 from ck.backend.c.expressions import Expression
-from ck.backend.c.operations import emit_operation, is_written
+from ck.backend.c.operations import emit_operation
 from ck.backend.c.spelling import Types, base_name
 from ck.backend.c.values import Values
+from ck.backend.operations import is_written
 from ck.errors import InternalError
 
 # Longest line a list of parameters may make, in characters.

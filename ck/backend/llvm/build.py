@@ -1,0 +1,86 @@
+"""From LLVM IR to an object file: llvmlite, for the features this CPU reports; its identity for cache keys.
+
+The CPU's name is not asked for: virtual machines give names whose features they do not have.
+"""
+
+import hashlib
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ck.errors import InternalError, MachineError
+
+
+@cache
+def binding() -> Any:
+    """llvmlite's binding, ready for this machine. Raises MachineError when it does not load."""
+    try:
+        llvm = import_module("llvmlite.binding")
+    except (ImportError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MachineError(f"llvmlite: does not load: {first}; run: pip install llvmlite") from error
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@cache
+def _machine() -> Any:
+    llvm = binding()
+    features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(features=features, opt=3, reloc="pic", codemodel="small")
+
+
+def _optimised(text: str) -> Any:
+    """The module of `text`, optimised. Raises InternalError for text that LLVM does not take."""
+    llvm, machine = binding(), _machine()
+    layout = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
+    try:
+        module = llvm.parse_assembly(layout + text)
+        module.verify()
+    except RuntimeError as error:
+        raise InternalError(f"LLVM does not take the program: {error}") from error
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def build_object(source: Path, target: Path) -> None:
+    """Compile the text in `source` into the object file `target`.
+
+    Raises MachineError without llvmlite, InternalError for text that LLVM does not take.
+    """
+    target.write_bytes(_machine().emit_object(_optimised(source.read_text())))
+
+
+def assembly(text: str) -> str:
+    """The machine's instructions for `text`. Raises what `build_object` raises."""
+    return _machine().emit_assembly(_optimised(text))
+
+
+def identity() -> str:
+    """llvmlite's version, path, size and time, and the CPU's features, without loading it."""
+    found = find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return "llvmlite missing"
+    library = next(Path(found.origin).parent.glob("binding/*llvmlite.*"), Path(found.origin))
+    info = library.stat()
+    try:
+        release = version("llvmlite")
+    except PackageNotFoundError:
+        release = "of unknown version"
+    return f"llvmlite {release} {library} {info.st_size} {info.st_mtime_ns} cpu {_cpu_digest()}"
+
+
+def _cpu_digest() -> str:
+    """Changes with the features that the kernel reports."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(flags.encode()).hexdigest()[:8]
