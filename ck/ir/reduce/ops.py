@@ -10,7 +10,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from ck.ir.op import CkOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.reduce.way import Target, Way, called, is_end, replace_op, symbols, trim
+from ck.ir.reduce.way import Target, Way, called, is_end, symbols
 from ck.ir.types import WeightType, is_tensor
 
 
@@ -157,7 +157,39 @@ class TrimFused(Way):
         ops = list(module.walk())
         for fused in [ops[n] for (n,) in chosen]:
             assert isinstance(fused, FusedOp)
-            trim(fused)
+            _trim(fused)
+
+
+def _trim(fused: FusedOp) -> None:
+    """Drop results that nobody reads, but for one, and inputs that the region does not."""
+    kept = [n for n, result in enumerate(fused.outputs) if result.uses] or [0]
+    read = [n for n, arg in enumerate(fused.block.args) if arg.uses]
+    if (len(kept), len(read)) == (len(fused.outputs), len(fused.inputs)):
+        return
+    end = fused.block.last_op
+    assert isinstance(end, YieldOp)
+    end.operands = [end.values[n] for n in kept]
+    for arg in [arg for arg in fused.block.args if not arg.uses]:
+        fused.block.erase_arg(arg)
+    made = FusedOp.create(
+        operands=[fused.inputs[n] for n in read],
+        result_types=[fused.outputs[n].type for n in kept],
+        attributes=fused.attributes,
+        regions=[fused.detach_region(fused.body)],
+    )
+    _replace_op(fused, made, kept)
+
+
+def _replace_op(old: Operation, new: Operation, kept: Sequence[int]) -> None:
+    """Put `new` where `old` stands: its results are those of `old` at `kept`."""
+    block = old.parent
+    assert isinstance(block, Block)
+    block.insert_op_before(new, old)
+    for index, result in zip(kept, new.results, strict=True):
+        result.name_hint = old.results[index].name_hint
+        old.results[index].replace_all_uses_with(result)
+    old.detach()
+    old.erase()
 
 
 class DropOperands(Way):
@@ -181,4 +213,4 @@ class DropOperands(Way):
                 properties=op.properties,
                 attributes=op.attributes,
             )
-            replace_op(op, made, range(len(op.results)))
+            _replace_op(op, made, range(len(op.results)))

@@ -23,7 +23,7 @@ from ck.ir.reduce.functions import (
 )
 from ck.ir.reduce.ops import REPLACEMENTS, DropOperands, DropOps, InlineFused, TrimFused
 from ck.ir.reduce.sizes import ShrinkArena, ShrinkSizes
-from ck.ir.reduce.way import Size, Target, Way, erase_dead, missing
+from ck.ir.reduce.way import Size, Target, Way, erase_dead
 
 # Coarse ones first: what they take the fine ones need not try.
 WAYS: tuple[Way, ...] = (
@@ -72,7 +72,6 @@ class Reduction:
         self.size = Size.of(module)
         self.n_tested = 0
         self._still_fails, self._seconds, self._report = still_fails, seconds, report
-        self._missing = missing(module)
         self._seen: set[bytes] = set()
         if not still_fails(module.clone()):
             raise UsageError("reduce: a module that fails is required, this one does not")
@@ -120,7 +119,7 @@ class Reduction:
 
     def _accepts(self, candidate: ModuleOp) -> bool:
         size = Size.of(candidate)
-        if size >= self.size or not self._is_whole(candidate):
+        if size >= self.size or not _verifies(candidate):
             return False
         key = sha256(str(candidate).encode()).digest()
         if key in self._seen:
@@ -132,14 +131,6 @@ class Reduction:
         self.best, self.size = candidate, size
         return True
 
-    def _is_whole(self, candidate: ModuleOp) -> bool:
-        """Whether it verifies, and calls nothing that is not there."""
-        try:
-            candidate.verify()
-        except DiagnosticException:
-            return False
-        return missing(candidate) <= self._missing
-
     def _fails(self, candidate: ModuleOp) -> bool:
         try:
             return self._still_fails(candidate)
@@ -149,3 +140,11 @@ class Reduction:
 
     def _has_time(self) -> bool:
         return time.monotonic() < self._end
+
+
+def _verifies(module: ModuleOp) -> bool:
+    try:
+        module.verify()
+    except DiagnosticException:
+        return False
+    return True

@@ -11,13 +11,12 @@ from typing import TypeAlias
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Block, Operation
+from xdsl.ir import Operation
 from xdsl.traits import IsTerminator
 from xdsl.transforms.dead_code_elimination import is_trivially_dead
 
 from ck.ir.op import Named, type_bytes
 from ck.ir.ops.cache import CacheOp
-from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.rt import ops as rt
 
@@ -90,11 +89,6 @@ def called(module: ModuleOp) -> set[str]:
     return found | {op.callee.string_value() for op in module.walk() if isinstance(op, func.CallOp)}
 
 
-def missing(module: ModuleOp) -> set[str]:
-    """Names of functions that are called and not there."""
-    return called(module) - {op.sym_name.data for op in module.ops if isinstance(op, func.FuncOp)}
-
-
 def symbols(module: ModuleOp) -> set[str]:
     """Names of weights and caches, and of what is called."""
     return {op.symbol_name for op in module.walk() if isinstance(op, Named)}
@@ -104,43 +98,8 @@ def erase_dead(module: ModuleOp) -> bool:
     """Erase what nobody reads and what does nothing else; whether there was any."""
     found = False
     for op in reversed(list(module.walk())):
-        if isinstance(op, FusedOp):
-            found |= trim(op)
         if op.parent is not None and is_trivially_dead(op):
             op.detach()
             op.erase()
             found = True
     return found
-
-
-def trim(fused: FusedOp) -> bool:
-    """Drop results that nobody reads, but for one, and inputs that the region does not; whether any."""
-    kept = [n for n, result in enumerate(fused.outputs) if result.uses] or [0]
-    read = [n for n, arg in enumerate(fused.block.args) if arg.uses]
-    if (len(kept), len(read)) == (len(fused.outputs), len(fused.inputs)):
-        return False
-    end = fused.block.last_op
-    assert isinstance(end, YieldOp)
-    end.operands = [end.values[n] for n in kept]
-    for arg in [arg for arg in fused.block.args if not arg.uses]:
-        fused.block.erase_arg(arg)
-    made = FusedOp.create(
-        operands=[fused.inputs[n] for n in read],
-        result_types=[fused.outputs[n].type for n in kept],
-        attributes=fused.attributes,
-        regions=[fused.detach_region(fused.body)],
-    )
-    replace_op(fused, made, kept)
-    return True
-
-
-def replace_op(old: Operation, new: Operation, kept: Sequence[int]) -> None:
-    """Put `new` where `old` stands: its results are those of `old` at `kept`."""
-    block = old.parent
-    assert isinstance(block, Block)
-    block.insert_op_before(new, old)
-    for index, result in zip(kept, new.results, strict=True):
-        result.name_hint = old.results[index].name_hint
-        old.results[index].replace_all_uses_with(result)
-    old.detach()
-    old.erase()
