@@ -9,10 +9,11 @@ from the cache needs `load` alone.
 """
 
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ck.errors import InternalError, UsageError
+from ck.errors import InternalError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -50,8 +51,8 @@ class Backend(ABC):
         """Changes with whatever compiles the text, which is not run for it. Raises MachineError."""
 
     @abstractmethod
-    def why_absent(self) -> str | None:
-        """Why nothing can be compiled here, as far as can be told without trying; None when it may be."""
+    def require(self) -> None:
+        """Raises MachineError when nothing can be compiled here, as far as can be told without trying."""
 
     @abstractmethod
     def load(self, path: Path) -> Loaded:
@@ -83,10 +84,10 @@ class CBackend(Backend):
 
         return compiler_identity()
 
-    def why_absent(self) -> str | None:
-        from ck.backend.c.build import why_absent
+    def require(self) -> None:
+        from ck.backend.c.build import compiler
 
-        return why_absent()
+        compiler()
 
     def load(self, path: Path) -> Loaded:
         from ck.backend.c.load import LoadedObject
@@ -94,7 +95,45 @@ class CBackend(Backend):
         return LoadedObject(path)
 
 
-_BACKENDS: dict[str, Backend] = {"c": CBackend()}
+class LlvmBackend(Backend):
+    """LLVM IR text, llvmlite: no compiler runs."""
+
+    name, source_name, object_name = "llvm", "program.ll", "program.o"
+
+    def emit(self, module: "ModuleOp") -> str:
+        from ck.backend.llvm.program import emit_program
+
+        return emit_program(module)
+
+    def build(self, source: Path, target: Path) -> None:
+        from ck.backend.llvm.build import build_object
+
+        build_object(source, target)
+
+    def assembly(self, source: Path) -> str:
+        from ck.backend.llvm.build import assembly
+
+        return assembly(source.read_text())
+
+    def identity(self) -> str:
+        from ck.backend.llvm.build import identity
+
+        return identity()
+
+    def why_absent(self) -> str | None:
+        if find_spec("llvmlite") is not None:
+            return None
+        return (
+            f"LLVM: package llvmlite is required, found none; run: {sys.executable} -m pip install llvmlite"
+        )
+
+    def load(self, path: Path) -> Loaded:
+        from ck.backend.llvm.load import LoadedObject
+
+        return LoadedObject(path)
+
+
+_BACKENDS: dict[str, Backend] = {each.name: each for each in (CBackend(), LlvmBackend())}
 BACKENDS = tuple(_BACKENDS)
 
 

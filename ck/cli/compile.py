@@ -1,6 +1,5 @@
 """`ck compile MODEL`: what the compiler makes of a model, at any stage, as text; or the compiled program."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,10 +9,19 @@ from ck.cli.options import ProgramOptions, compile_model, json_option, model_arg
 if TYPE_CHECKING:
     from ck.runtime.model import Model
 
+# What a backend makes: its text, its program.
+SOURCES = ("c", "llvm")
+OBJECTS = {"so": "c", "object": "llvm"}
+AFTER_STAGES = (*SOURCES, "asm", *OBJECTS, "explain")
+
 
 @click.command()
 @model_argument
-@click.option("--emit", metavar="STAGE", help="graph, fused, scheduled or another stage; c, so or explain.")
+@click.option(
+    "--emit",
+    metavar="STAGE",
+    help=f"graph, fused, scheduled or another stage; {', '.join(AFTER_STAGES[:-1])} or explain.",
+)
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to standard output.")
 @program_options
 @json_option
@@ -21,8 +29,9 @@ def command(model: str, emit: str | None, output: str | None, as_json: bool, **g
     """Compile MODEL, and print what --emit names; without it, print the facts of the program.
 
     A stage is IR as it stands after that stage of the pipeline, and ck-opt reads it back; `--emit help` lists
-    them in order. c is the generated source, so the compiled program, explain tells for each fused group what
-    is in it and why its neighbours are not.
+    them in order. c and llvm are what the backends compile, made of the scheduled IR, so and object what they
+    make of it, asm the instructions of the program that runs here. explain tells for each fused group what is
+    in it and why its neighbours are not.
     """
     from ck.cli.output import write_json, write_result
     from ck.errors import UsageError
@@ -32,8 +41,8 @@ def command(model: str, emit: str | None, output: str | None, as_json: bool, **g
         return
     if emit is not None and emit not in products():
         raise UsageError(f"--emit: must be one of {', '.join(products())}, got {emit}")
-    if emit == "so" and output is None:
-        raise UsageError("--emit so: needs -o FILE, a program is no text")
+    if emit in OBJECTS and output is None:
+        raise UsageError(f"--emit {emit}: needs -o FILE, a program is no text")
     compiled = compile_model(model, take(ProgramOptions, given))
     if emit is None:
         _print_info(compiled, as_json)
@@ -49,18 +58,18 @@ def products() -> list[str]:
     """What --emit takes: the stages in the pipeline's order, then what comes after them."""
     from ck.passes.pipeline import STAGES
 
-    return [*(stage.name for stage in STAGES), "c", "so", "explain"]
+    return [*(stage.name for stage in STAGES), *AFTER_STAGES]
 
 
 def product(compiled: "Model", emit: str) -> str | bytes:
-    """The text, or for `so` the bytes, of one of `products`."""
-    if emit == "c":
-        return compiled.source()
-    if emit == "explain":
-        return compiled.explain()
-    if emit == "so":
-        return Path(compiled.info["program"]).read_bytes()
-    return compiled.ir(emit)
+    """The text, or for a program the bytes, of one of `products`."""
+    if emit in SOURCES:
+        return compiled.source(emit)
+    if emit in OBJECTS:
+        return compiled.compiled(OBJECTS[emit])
+    if emit == "asm":
+        return compiled.assembly()
+    return compiled.explain() if emit == "explain" else compiled.ir(emit)
 
 
 def _print_info(compiled: "Model", as_json: bool) -> None:

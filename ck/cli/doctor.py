@@ -12,8 +12,13 @@ from ck.cli.options import json_option
 Status = Literal["ok", "warning", "failure"]
 MARKS: dict[Status, str] = {"ok": "✓", "warning": "!", "failure": "✗"}
 
-DISTRIBUTIONS = ("numpy", "xdsl", "tokenizers", "jinja2", "click", "rich", "gguf")
+DISTRIBUTIONS = ("numpy", "xdsl", "tokenizers", "jinja2", "click", "rich", "gguf", "llvmlite")
 PROBE = "int ck_probe(int x) { return x + 41; }\n"
+LLVM_PROBE = """define i32 @ck_probe(i32 %x) {
+  %y = add i32 %x, 41
+  ret i32 %y
+}
+"""
 # Room for a small model and its program, and to run them.
 NEEDED_DISK_BYTES = 1 << 30
 NEEDED_MEMORY_BYTES = 1 << 30
@@ -31,7 +36,7 @@ class Check(NamedTuple):
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Check Python, the packages, the C compiler, the CPU, memory, disk and cache.
+    """Check Python, the packages, the backends, the CPU, memory, disk and cache.
 
     Exit code 6 when something that ck needs is missing.
     """
@@ -84,31 +89,61 @@ def check_library() -> Check:
 
 
 def check_compiler() -> Check:
-    """The C compiler makes a shared object that loads and runs: a compiled program is exactly that."""
+    """The C compiler makes a shared object that loads and runs: a program of backend c is exactly that."""
     import ctypes
-    import os
-    import shlex
     import subprocess
     import tempfile
 
-    from ck.backend.c.build import FLAGS
+    from ck.backend.c.build import build_object, compiler
+    from ck.errors import MachineError
 
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    fix = "run: apt-get install gcc libc6-dev, or set CC to a C compiler"
+    fix = "for c, run: apt-get install gcc libc6-dev, or set CC to a C compiler"
     with tempfile.TemporaryDirectory() as scratch:
         source, program = Path(scratch, "probe.c"), Path(scratch, "probe.so")
         source.write_text(PROBE)
-        build = [*compiler, *FLAGS, "-o", str(program), str(source)]
         try:
-            subprocess.run(build, check=True, capture_output=True, timeout=60)
+            build_object(source, program)
             answer = ctypes.CDLL(str(program)).ck_probe(1)
-            banner = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60)
-        except (OSError, subprocess.SubprocessError) as error:
-            return Check("compiler", "failure", f"{compiler[0]} does not compile a probe, {error}", fix)
+            banner = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.SubprocessError, MachineError) as error:
+            return Check("backend c", "warning", str(error), "" if "apt-get" in str(error) else fix)
+    name = next(iter(banner.stdout.splitlines()), compiler()[0])
     if answer != 42:
-        return Check("compiler", "failure", f"{compiler[0]}: the probe returned {answer}, not 42", fix)
-    name = next(iter(banner.stdout.splitlines()), compiler[0])
-    return Check("compiler", "ok", f"{name} compiles and runs a probe")
+        return Check("backend c", "warning", f"{name}: the probe returned {answer}, not 42", fix)
+    return Check("backend c", "ok", f"{name} compiles and runs a probe")
+
+
+def check_llvm() -> Check:
+    """llvmlite makes an object that loads and runs: a program of backend llvm is exactly that."""
+    import ctypes
+    import tempfile
+    from importlib.metadata import version
+
+    from ck.backend.backends import backend
+    from ck.errors import MachineError
+
+    llvm = backend("llvm")
+    with tempfile.TemporaryDirectory() as scratch:
+        source, program = Path(scratch, llvm.source_name), Path(scratch, llvm.object_name)
+        source.write_text(LLVM_PROBE)
+        try:
+            llvm.build(source, program)
+            loaded = llvm.load(program)
+            answer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(loaded.address("ck_probe"))(1)
+        except MachineError as error:
+            return Check("backend llvm", "warning", str(error))
+    if answer != 42:
+        return Check("backend llvm", "warning", f"the probe returned {answer}, not 42")
+    return Check("backend llvm", "ok", f"llvmlite {version('llvmlite')} compiles and runs a probe")
+
+
+def check_backends() -> Check:
+    """The backend that compiles where none is named."""
+    works = [name for name, check in (("c", check_compiler), ("llvm", check_llvm)) if check().status == "ok"]
+    if not works:
+        return Check("backend", "failure", "none compiles here", "see backend c and backend llvm")
+    others = f", --backend {works[1]} works too" if len(works) > 1 else ""
+    return Check("backend", "ok", f"{works[0]} is taken{others}")
 
 
 def check_cpu() -> Check:
@@ -177,6 +212,8 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     check_packages,
     check_library,
     check_compiler,
+    check_llvm,
+    check_backends,
     check_cpu,
     check_threads,
     check_memory,

@@ -11,14 +11,17 @@ import errno
 import os
 import signal
 import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from ck import __version__
-from ck.errors import CkError, InternalError
+from ck.errors import CkError, CkWarning, InternalError
 
 # The order of the help page: from a model's name to its inside to the machine.
 VERBS = {
@@ -40,6 +43,8 @@ VERBS = {
 ALIASES = {"chat": "run"}
 
 RESOURCE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG}
+# To the start of a terminal's line, and erase it.
+CLEAR = "\r\x1b[K"
 MACHINE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
@@ -94,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     _prepare_process()
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        with cli.make_context("ck", given or ["--help"]) as context:
+        with _warnings_as_lines(), cli.make_context("ck", given or ["--help"]) as context:
             cli.invoke(context)
         if sys.stdout:
             sys.stdout.flush()
@@ -117,6 +122,25 @@ def _prepare_process() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, _terminate)
+
+
+@contextmanager
+def _warnings_as_lines() -> Generator[None]:
+    """Print each CkWarning once, as a line on stderr, and leave other warnings as they are."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, CkWarning):
+            plain(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            # On a terminal a line that says what is being done may stand there.
+            print(f"{CLEAR if sys.stderr.isatty() else ''}ck: {message}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CkWarning)
+        plain, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

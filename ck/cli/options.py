@@ -37,6 +37,11 @@ _SHAPE_OPTIONS = (
 _THREADS = click.option(
     "-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: CK_THREADS, else all allowed."
 )
+_BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["c", "llvm"]),
+    help="What compiles. Default: c where a C compiler works, else llvm; both give the same bits.",
+)
 
 
 def shape_options(function: F) -> F:
@@ -48,7 +53,7 @@ def shape_options(function: F) -> F:
 
 def program_options(function: F) -> F:
     """All options of `ProgramOptions`."""
-    return shape_options(_THREADS(function))
+    return shape_options(_THREADS(_BACKEND(function)))
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class ProgramOptions:
     kv: str
     dtype: str | None
     threads: int | None = None
+    backend: str | None = None
 
 
 def take(kind: type[T], given: dict[str, Any]) -> T:
@@ -94,6 +100,7 @@ def compile_model(argument: str, options: ProgramOptions, force: bool = False) -
             dtype=options.dtype,
             threads=options.threads,
             chunk=options.chunk,
+            backend=options.backend,
             force=force,
             progress=show,
         )

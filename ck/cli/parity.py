@@ -9,9 +9,12 @@ from ck.cli.options import json_option
 @click.argument("run")
 @click.option("--steps", type=click.IntRange(1), help="Steps to compare. Default: the run's, at most 200.")
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: the run's.")
+@click.option("--backend", type=click.Choice(["c", "llvm"]), help="What compiles. Default: the run's choice.")
 @click.option("-o", "--output", help="Write the report there too; - is stdout.")
 @json_option
-def command(run: str, steps: int | None, threads: int | None, output: str | None, as_json: bool) -> None:
+def command(
+    run: str, steps: int | None, threads: int | None, backend: str | None, output: str | None, as_json: bool
+) -> None:
     """Train RUN's first weights on its batches again, in ck and in PyTorch beside it, and compare the two.
 
     Compared are the losses of every step, all gradients of step 1, parameters and optimizer states at the
@@ -26,7 +29,7 @@ def command(run: str, steps: int | None, threads: int | None, output: str | None
     from ck.train.parity.report import parity
 
     with Status(f"comparing {run} with PyTorch") as status:
-        report = parity(run, status.show, steps=steps, threads=threads)
+        report = parity(run, status.show, steps=steps, threads=threads, backend=backend)
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n"
     if output is not None:
         write_result(text, output)

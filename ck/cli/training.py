@@ -50,6 +50,7 @@ _FLAGS: dict[str, tuple[type, str]] = {
     "eval_every": (int, "Updates between passes over the dev data.  [default: 50]"),
     "parity": (str, "off, suggest, run or require: a comparison with PyTorch afterwards.  [default: off]"),
     "threads": (int, "Threads.  [default: CK_THREADS, else all allowed]"),
+    "backend": (str, "c, llvm, or auto: c where a C compiler works, else llvm.  [default: auto]"),
 }
 # What a resumed run may change.
 RESUMABLE = (
@@ -61,6 +62,7 @@ RESUMABLE = (
     "save_every",
     "eval_every",
     "threads",
+    "backend",
 )
 
 

@@ -35,14 +35,12 @@ def find_or_build(
     when the disk is full.
     """
     if wanted is not None:
-        try:
-            return _by(backend(wanted), parts, fill, force)
-        except CompilerError as error:
-            raise MachineError(f"{error}; or pass --backend llvm, which needs no C compiler") from error
+        return _by_this(backend(wanted), parts, fill, force)
     first = backend("c")
-    why = first.why_absent()
-    if why is not None:
-        return _fall_back(parts, fill, force, why)
+    try:
+        first.require()
+    except CompilerError as error:
+        return _fall_back(parts, fill, force, str(error))
     memory = store.digest("fallback", _front_key(first, parts))
     if not force and (found := store.find_with_note(memory)) is not None:
         _say(found[1])
@@ -51,21 +49,32 @@ def find_or_build(
         return _by(first, parts, fill, force)
     except CompilerError as error:
         made = _fall_back(parts, fill, force, str(error))
-        store.put_front(memory, made.directory.name, f"{error}; --force-compile tries it again")
+        store.put_front(memory, made.directory.name, f"{error}; ck cache prune forgets that")
         return made
 
 
+def _by_this(made_by: Backend, parts: tuple[object, ...], fill: Fill, force: bool) -> store.StoredProgram:
+    """The program by this backend and no other."""
+    try:
+        made_by.require()
+        return _by(made_by, parts, fill, force)
+    except CompilerError as error:
+        raise MachineError(f"{error}; or pass --backend llvm, which needs no C compiler") from error
+
+
 def _fall_back(parts: tuple[object, ...], fill: Fill, force: bool, why: str) -> store.StoredProgram:
-    """The program by the backend that needs nothing, after a word about it."""
+    """The program by the backend that needs no C compiler, after a word about it."""
     second = backend("llvm")
-    if (neither := second.why_absent()) is not None:
-        raise MachineError(f"{why}; {neither}")
+    try:
+        second.require()
+    except MachineError as error:
+        raise MachineError(f"{why}; {error}") from error
     _say(why)
     return _by(second, parts, fill, force)
 
 
 def _say(why: str) -> None:
-    text = f"compiling by LLVM, which gives the same results: {why}"
+    text = f"taking backend llvm, which gives the same results: {why}"
     warnings.warn(CkWarning(text), stacklevel=2)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ck.backend.backends import Backend
 from ck.errors import UsageError
 from ck.frontend.gguf import GgufFile
-from ck.runtime import store
+from ck.runtime import products, store
 from ck.runtime.building import find_or_build
 from ck.runtime.executable import Executable
 from ck.runtime.library import thread_count, trim_memory
@@ -118,9 +118,17 @@ class Model:
         except KeyError as error:
             raise UsageError(str(error.args[0])) from error
 
-    def source(self) -> str:
-        """The generated C."""
-        return self.program.source()
+    def source(self, backend: str | None = None) -> str:
+        """The text that was compiled, C or LLVM's; or that which the backend of that name would compile."""
+        return products.source(self.program, backend)
+
+    def assembly(self) -> str:
+        """The instructions of the program."""
+        return products.assembly(self.program)
+
+    def compiled(self, backend: str) -> bytes:
+        """The file that the backend of that name makes: c a shared object, llvm an object."""
+        return products.compiled(self.program, backend)
 
     def explain(self) -> str:
         """Each generated kernel and each call: members, why a neighbour is not in it, bytes, buffers."""

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ck.backend.backends import Backend
 from ck.errors import UsageError
 from ck.frontend.template import Template
-from ck.runtime import store
+from ck.runtime import products, store
 from ck.runtime.building import find_or_build
 from ck.runtime.program import Program, anonymous, pointer_table
 
@@ -209,9 +209,9 @@ class Trainable:
         except KeyError as error:
             raise UsageError(str(error.args[0])) from error
 
-    def source(self) -> str:
-        """The generated C."""
-        return self.program.source()
+    def source(self, backend: str | None = None) -> str:
+        """The text that was compiled, C or LLVM's; or that which the backend of that name would compile."""
+        return products.source(self.program, backend)
 
     def _take(self, batch: Rows) -> int:
         """Put a batch where the program reads it. Raises UsageError when it does not fit."""

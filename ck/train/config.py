@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ck.backend.backends import BACKENDS
 from ck.errors import UsageError
 from ck.frontend.architectures import ARCHITECTURES
 from ck.frontend.gguf.cursor import shown
@@ -170,6 +171,7 @@ class RunConfig(Section):
     spike_deviations: float = _number(DEVIATIONS, "above 0", gt=0)
     parity: Parity = _choice("off", get_args(Parity))
     activation_budget: float = _number(1.0, "from 0 to 1", ge=0, le=1)
+    backend: Literal["auto", "c", "llvm"] = _choice("auto", ("auto", *BACKENDS))
 
 
 class TrainConfig(Section):

@@ -30,7 +30,7 @@ FLAGS = {
         "total_tokens",
     ),
     *("optimizer", "lr", "schedule", "warmup", "max_grad_norm", "seed", "dtype", "threads"),
-    *("save_every", "eval_every", "parity"),
+    *("save_every", "eval_every", "parity", "backend"),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ck import __version__
 from ck.errors import MalformedError, UsageError
 from ck.runtime.library import isa_path
+from ck.runtime.trainable import Trainable
 from ck.train.checkpoints import STATE, Checkpoint, Checkpoints
 from ck.train.config import TrainConfig, dump_toml, load_config
 from ck.train.config_sources import LENGTHS, flag_or_key
@@ -51,7 +52,7 @@ def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResu
         trainer = Trainer(run, config, prepared, trainable, watch)
         trainer.save_first()
         # Last: a directory with a run.json is a run, which can be resumed.
-        run.write_json("run.json", _record(run, config, prepared))
+        run.write_json("run.json", _record(run, config, prepared, trainable))
         trainer.train()
     after_training(name, config, watch.say)
     return result(run)
@@ -67,7 +68,7 @@ def resume(
 ) -> RunResult:
     """Go on with run `name` from its newest checkpoint that verifies, or from that of `step`.
 
-    `flags` and `sets` change what CHANGEABLE names: length, rate, clip, threads, how often it saves.
+    `flags` and `sets` change what CHANGEABLE names: length, rate, clip, threads, backend, how often it saves.
     Raises UsageError when there is no such run or it is longer already than it is to be, MalformedError when
     nothing verifies; nothing is changed then.
     """
@@ -85,8 +86,9 @@ def resume(
         _check_fit(run, config, prepared, checkpoint)
         trainable = build(run, config, prepared.template, checkpoint.weights, watch.say)
         checkpoints.discard_after(checkpoint.step)
+        changes |= _other_backend(run, trainable)
         if changes:
-            _note(run, config, prepared, checkpoint.step, changes)
+            _note(run, _lasting(config, prepared, trainable), config, checkpoint.step, changes)
         _say_other_kernels(run, watch)
         watch.say(_resuming(run, checkpoint.step, prepared.total_steps))
         trainer = Trainer(run, config, prepared, trainable, watch, checkpoint)
@@ -142,6 +144,7 @@ CHANGEABLE = (
     "run.epochs",
     "run.total_tokens",
     "run.threads",
+    "run.backend",
     "run.save_every",
     "run.eval_every",
     "run.keep_last",
@@ -169,13 +172,24 @@ def _changes(kept: TrainConfig, config: TrainConfig) -> dict[str, list[Any]]:
     return found
 
 
+def _other_backend(run: RunDirectory, trainable: Trainable) -> dict[str, list[Any]]:
+    """The backend before and now, where a run goes on with another one; nothing but this note changes."""
+    now = trainable.program.backend.name
+    before = run.read_json("run.json").get("backend", now)
+    return {} if before == now else {"backend": [before, now]}
+
+
 def _note(
-    run: RunDirectory, config: TrainConfig, prepared: Prepared, step: int, changes: dict[str, list[Any]]
+    run: RunDirectory,
+    lasting: Mapping[str, Any],
+    config: TrainConfig,
+    step: int,
+    changes: dict[str, list[Any]],
 ) -> None:
-    """Keep the changed configuration, and in run.json after which step it holds."""
+    """Keep the changed configuration, and in run.json what lasts and after which step it holds."""
     run.write_bytes("config.toml", dump_toml(config).encode())
     record: dict[str, Any] = run.read_json("run.json")
-    record |= _lasting(config, prepared)
+    record |= lasting
     record["changes"] = [*record.get("changes", []), {"after_step": step, **changes}]
     run.write_json("run.json", record)
 
@@ -187,23 +201,28 @@ def _say_other_kernels(run: RunDirectory, watch: Watch) -> None:
         watch.say(f"the run began with kernels for {began}, these are for {isa_path()}: last bits may differ")
 
 
-def _record(run: RunDirectory, config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+def _record(
+    run: RunDirectory, config: TrainConfig, prepared: Prepared, trainable: Trainable
+) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "ck": __version__,
         "name": run.path.name,
         "hyperparameters": asdict(prepared.template.hp),
         "n_parameters": prepared.template.n_parameters,
-        **_lasting(config, prepared),
+        **_lasting(config, prepared, trainable),
         "tokenizer_sha256": prepared.tokenizer.sha256,
         "machine": {"processor": platform.machine(), "isa_path": isa_path()},
     }
 
 
-def _lasting(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+def _lasting(config: TrainConfig, prepared: Prepared, trainable: Trainable) -> dict[str, Any]:
     """What run.json says of the configuration that holds now."""
-    digest = hashlib.sha256(dump_toml(config).encode()).hexdigest()
-    return {"total_steps": prepared.total_steps, "config_sha256": digest}
+    return {
+        "total_steps": prepared.total_steps,
+        "config_sha256": hashlib.sha256(dump_toml(config).encode()).hexdigest(),
+        "backend": trainable.program.backend.name,
+    }
 
 
 def result(run: RunDirectory) -> RunResult:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ck.backend.backends import BACKENDS, backend
 from ck.errors import MalformedError, UsageError
 from ck.frontend.hyperparameters import TemplateSizes
 from ck.frontend.template import Template, template_of
@@ -122,7 +123,7 @@ def build(
     weights: Mapping[str, NDArray[np.float32]] | None,
     say: Say,
 ) -> Trainable:
-    """Compile the run's program, leave its IR and C in the run's directory, and load it with weights."""
+    """Compile the run's program, leave its IR and text in the run's directory, and load it with weights."""
     trainable = compile_trainable(
         template,
         config.run.batch,
@@ -134,19 +135,25 @@ def build(
         progress=lambda stage: say(f"compiling: {stage}"),
         **program_options(config),
     )
-    for folder, pattern in (("ir", "*.mlir"), ("build", trainable.program.backend.source_name)):
+    made_by = trainable.program.backend
+    for folder, pattern in (("ir", "*.mlir"), ("build", made_by.source_name)):
         with disk_errors(run.path / folder):
             (run.path / folder).mkdir(mode=0o700, exist_ok=True)
             for path in (trainable.program.directory / folder).glob(pattern):
                 shutil.copyfile(path, run.path / folder / path.name)
+    for other in {*BACKENDS} - {made_by.name}:
+        # Of a run that goes on with another backend.
+        with disk_errors(run.path / "build"):
+            (run.path / "build" / backend(other).source_name).unlink(missing_ok=True)
     return trainable
 
 
 def program_options(config: TrainConfig) -> dict[str, Any]:
-    """The choices that a compiled program is made for."""
+    """The choices that a program is compiled for, and by what."""
     return {
         "optimizer": config.optim.optimizer,
         "decay": config.optim.decay,
         "dtype": config.run.dtype,
         "activation_budget": config.run.activation_budget,
+        "backend": None if config.run.backend == "auto" else config.run.backend,
     }

@@ -1,20 +1,11 @@
 """The compiler's command is the user's: whatever stands in $CC ends in a program or in one line."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ck.backend.c.build import build_object, compiler, compiler_identity
 from ck.errors import MachineError
-
-
-@pytest.fixture(autouse=True)
-def forget_the_compiler() -> Iterator[None]:
-    """The command is read once a process."""
-    compiler.cache_clear()
-    yield
-    compiler.cache_clear()
 
 
 @pytest.mark.parametrize("given", ["", " "])

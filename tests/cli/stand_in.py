@@ -83,8 +83,14 @@ class Model:
     def ir(self, stage: str) -> str:
         return f"// {stage}\n"
 
-    def source(self) -> str:
-        return "int generated;\n"
+    def source(self, backend: str) -> str:
+        return f"{backend} generated;\n"
+
+    def assembly(self) -> str:
+        return "ret\n"
+
+    def compiled(self, backend: str) -> bytes:
+        return backend.encode()
 
     def explain(self) -> str:
         return "one group\n"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -169,28 +170,34 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_compile_emits(ck_main: Any, model: str, stand_in: Install, stages: None, tmp_path: Path) -> None:
     stand_in()
     assert ck_main("compile", model, "--emit", "fused") == (0, "// fused\n", "")
-    assert ck_main("compile", model, "--emit", "c").out == "int generated;\n"
+    assert ck_main("compile", model, "--emit", "c").out == "c generated;\n"
     assert ck_main("compile", model, "--emit", "explain").out == "one group\n"
-    assert json.loads(ck_main("compile", model, "--emit", "c", "--json").out)["text"] == "int generated;\n"
+    assert json.loads(ck_main("compile", model, "--emit", "c", "--json").out)["text"] == "c generated;\n"
     assert ck_main("compile", model, "--emit", "help").out.split() == [
-        "graph", "fused", "scheduled", "c", "so", "explain"
+        "graph", "fused", "scheduled", "c", "llvm", "asm", "so", "object", "explain"
     ]  # fmt: skip
     assert ck_main("compile", model, "--emit", "so", "-o", "p.so") == (0, "", "")
-    assert (tmp_path / "p.so").read_bytes().startswith(b'"""`ck`')
+    assert ck_main("compile", model, "--emit", "object", "-o", "p.o") == (0, "", "")
+    assert (tmp_path / "p.so").read_bytes() == b"c"
+    assert (tmp_path / "p.o").read_bytes() == b"llvm"
+    assert ck_main("compile", model, "--emit", "llvm").out == "llvm generated;\n"
+    assert ck_main("compile", model, "--emit", "asm").out == "ret\n"
     assert ck_main("compile", model, "--emit", "c", "-o", "p.c").code == 0
-    assert (tmp_path / "p.c").read_text() == "int generated;\n"
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["a model.gguf", "p.c", "p.so"]
+    assert (tmp_path / "p.c").read_text() == "c generated;\n"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["a model.gguf", "p.c", "p.o", "p.so"]
     assert "program" in ck_main("compile", model).out
     assert json.loads(ck_main("compile", model, "--json").out)["program"].endswith("stand_in.py")
 
 
 def test_compile_refuses(ck_main: Any, model: str, stand_in: Install, stages: None) -> None:
     calls = stand_in()
-    unknown = ck_main("compile", model, "--emit", "asm")
+    unknown = ck_main("compile", model, "--emit", "tokens")
     assert (unknown.code, unknown.err) == (
-        2, "ck: --emit: must be one of graph, fused, scheduled, c, so, explain, got asm\n"
+        2,
+        "ck: --emit: must be one of graph, fused, scheduled, c, llvm, asm, so, object, explain, got tokens\n",
     )  # fmt: skip
     assert ck_main("compile", model, "--emit", "so").code == 2
+    assert ck_main("compile", model, "--emit", "object").code == 2
     assert calls == []
     nowhere = ck_main("compile", model, "--emit", "c", "-o", "missing/p.c")
     assert (nowhere.code, nowhere.err.count("\n")) == (2, 1)
@@ -249,14 +256,30 @@ def test_doctor(ck_main: Any) -> None:
     assert [check["name"] for check in data["checks"]] == [line[2:].partition(":")[0] for line in lines]
 
 
-@pytest.mark.parametrize("compiler", ["/no/such/cc", "false"])
-def test_doctor_finds_a_broken_compiler(compiler: str, ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [("/no/such/cc", "is not on PATH: apt-get"), ("false", "failed, exit code 1: it says")],
+)
+def test_doctor_goes_without_a_c_compiler(
+    compiler: str, said: str, ck_main: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CC", compiler)
     result = ck_main("doctor")
+    lines = {line[2:].partition(": ")[0]: line for line in result.out.splitlines()}
+    assert lines["backend c"].startswith(f"! backend c: CC: C compiler {compiler} {said}")
+    assert "apt-get install gcc" in lines["backend c"]
+    assert re.fullmatch("✓ backend llvm: llvmlite .* compiles and runs a probe", lines["backend llvm"])
+    assert lines["backend"] == "✓ backend: llvm is taken"
+    assert "backend" not in result.err
+
+
+def test_doctor_needs_one_backend(ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "false")
+    monkeypatch.setattr("ck.backend.llvm.build.build_object", Trouble())
+    result = ck_main("doctor")
     assert result.code == 6
-    assert "✗ compiler: " in result.out
-    assert "apt-get install gcc" in result.out
-    assert result.err == "ck: doctor: this machine cannot run ck yet, see compiler\n"
+    assert "✗ backend: none compiles here; see backend c and backend llvm" in result.out
+    assert result.err == "ck: doctor: this machine cannot run ck yet, see backend\n"
 
 
 def test_doctor_finds_each_trouble(ck_main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -274,9 +297,9 @@ def test_doctor_finds_each_trouble(ck_main: Any, monkeypatch: pytest.MonkeyPatch
 
 
 class Trouble:
-    """A library that does not load."""
+    """What does not load."""
 
-    def __call__(self) -> str:
+    def __call__(self, *given: Any) -> str:
         from ck.errors import MachineError
 
         raise MachineError("libck_rt.so: does not load")

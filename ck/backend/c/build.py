@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from ck.errors import MachineError
@@ -29,22 +28,12 @@ class CompilerError(MachineError):
     """The C compiler is missing, or makes no program that loads."""
 
 
-@cache
 def compiler() -> list[str]:
     """The compiler's command: $CC, else cc. Raises CompilerError when there is none."""
     command = _command()
     if shutil.which(command[0]) is None:
-        raise CompilerError(f"C compiler {command[0]} is not on PATH: apt-get install gcc, or set CC")
+        raise CompilerError(f"{_called()} is not on PATH: apt-get install gcc, or set CC")
     return command
-
-
-def why_absent() -> str | None:
-    """Why there is no compiler to start; None when there is one."""
-    try:
-        compiler()
-    except CompilerError as error:
-        return str(error)
-    return None
 
 
 def _command() -> list[str]:
@@ -53,6 +42,12 @@ def _command() -> list[str]:
         return shlex.split(given) or ["cc"]
     except ValueError as error:
         raise CompilerError(f"CC: must be a command, {given} has {str(error).lower()}") from error
+
+
+def _called() -> str:
+    """The compiler as messages name it."""
+    source = "CC: " if os.environ.get("CC", "").strip() else ""
+    return f"{source}C compiler {shlex.join(_command())}"
 
 
 def compiler_identity() -> str:
@@ -85,15 +80,14 @@ def assembly(source: Path) -> str:
 def _compile(source: Path, target: Path, options: Sequence[str]) -> None:
     """Run the compiler, and keep what it said in cc.log beside the source."""
     command = [*compiler(), *FLAGS, *options, "-o", str(target), str(source)]
-    name = shlex.join(compiler())
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
-        raise CompilerError(f"C compiler {name} does not start: {error.strerror}") from error
+        raise CompilerError(f"{_called()} does not start: {error.strerror}") from error
     source.with_name("cc.log").write_text(shlex.join(command) + "\n" + done.stdout + done.stderr)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
         first = next((line for line in lines if "error" in line), lines[0])
-        raise CompilerError(f"C compiler {name} failed, exit code {done.returncode}: {first}")
+        raise CompilerError(f"{_called()} failed, exit code {done.returncode}: {first}")
     if not target.is_file():
-        raise CompilerError(f"C compiler {name} made no program; set CC to one that does")
+        raise CompilerError(f"{_called()} made no program; set CC to one that does")

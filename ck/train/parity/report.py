@@ -1,8 +1,8 @@
 """`ck parity`: the comparison of a whole run, and its report.
 
-reports/parity.json: {schema_version, run, passed, steps, dtype, versions, checks: [{name, passed, figures,
-detail}], search}. A figure is {name, value, limit, where, reason, passed}; what was not compared has the
-value null and what is not judged the limit null, with the reason, and neither counts as a pass.
+reports/parity.json: {schema_version, run, passed, steps, dtype, backend, versions, checks: [{name, passed,
+figures, detail}], search}. A figure is {name, value, limit, where, reason, passed}; what was not compared has
+the value null and what is not judged the limit null, with the reason, and neither counts as a pass.
 """
 
 import math
@@ -40,6 +40,7 @@ class ParityReport:
     run: Path
     steps: int
     dtype: str
+    backend: str
     versions: dict[str, str]
     checks: tuple[Check, ...]
     search: Search | None
@@ -67,6 +68,7 @@ class ParityReport:
             "passed": self.passed,
             "steps": self.steps,
             "dtype": self.dtype,
+            "backend": self.backend,
             "versions": self.versions,
             "checks": checks,
             "search": None if self.search is None else self.search.to_json(),
@@ -124,7 +126,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def parity(name: str, say: Say, *, steps: int | None = None, threads: int | None = None) -> ParityReport:
+def parity(
+    name: str, say: Say, *, steps: int | None = None, threads: int | None = None, backend: str | None = None
+) -> ParityReport:
     """Compare run `name` with PyTorch over its first steps, 200 at most unless told, and write the report.
 
     Raises UsageError when there is no such run, MachineError without PyTorch, UnsupportedError for a model
@@ -132,7 +136,7 @@ def parity(name: str, say: Say, *, steps: int | None = None, threads: int | None
     """
     torch = pytorch()
     run = RunDirectory.open(name)
-    config = load_config(run.path / "config.toml")
+    config = load_config(run.path / "config.toml", {"backend": backend})
     n_threads = thread_count(config.run.threads if threads is None else threads)
     prepared = reopen(run, config)
     count = min(prepared.total_steps, CANARY_STEPS if steps is None else steps)
@@ -145,7 +149,8 @@ def parity(name: str, say: Say, *, steps: int | None = None, threads: int | None
             found = search(config, prepared, comparison, trainable.program.backend, say)
     versions = {"ck": __version__, "torch": torch.__version__, "transformers": _transformers()}
     path = run.path / FILE
-    report = ParityReport(path, run.path, count, config.run.dtype, versions, tuple(checks), found)
+    made_by = trainable.program.backend.name
+    report = ParityReport(path, run.path, count, config.run.dtype, made_by, versions, tuple(checks), found)
     with disk_errors(path):
         path.parent.mkdir(mode=0o700, exist_ok=True)
     run.write_json(FILE, report.to_json())
