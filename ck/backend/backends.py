@@ -120,12 +120,9 @@ class LlvmBackend(Backend):
 
         return identity()
 
-    def why_absent(self) -> str | None:
-        if find_spec("llvmlite") is not None:
-            return None
-        return (
-            f"LLVM: package llvmlite is required, found none; run: {sys.executable} -m pip install llvmlite"
-        )
+    def require(self) -> None:
+        if find_spec("llvmlite") is None:
+            raise MachineError("LLVM: package llvmlite is required, found none; run: pip install llvmlite")
 
     def load(self, path: Path) -> Loaded:
         from ck.backend.llvm.load import LoadedObject
