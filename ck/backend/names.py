@@ -22,19 +22,24 @@ class Names:
 
     def __init__(self, reserved: Iterable[str]) -> None:
         self._scopes: list[set[str]] = [set(reserved)]
+        # How far each base has been counted since a scope was last left.
+        self._counts: dict[str, int] = {}
 
     def push(self) -> None:
         self._scopes.append(set())
 
     def pop(self) -> None:
         self._scopes.pop()
+        self._counts.clear()
 
     def fresh(self, base: str) -> str:
         """`base`, or `base_1`, `base_2`, … whichever is free first."""
-        name, count = base, 0
+        count = self._counts.get(base, 0)
+        name = f"{base}_{count}" if count else base
         while any(name in scope for scope in self._scopes):
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._scopes[-1].add(name)
         return name
 

@@ -1,5 +1,7 @@
 """What the emitters ask about operations and types of generated functions, whichever language they write."""
 
+from typing import TypeGuard
+
 from xdsl.dialects import arith, func, memref, scf, vector
 from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, FloatAttr, IntegerAttr, VectorType
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -33,12 +35,17 @@ def is_written(buffer: SSAValue, user: Operation) -> bool:
 
 def vector_shape(type: Attribute) -> tuple[int, Attribute] | None:
     """Length and element type of a one-dimensional vector type, None for any other type."""
-    if not isa(type, VectorType[Attribute]):
+    if not _is_vector(type):
         return None
     shape = type.get_shape()
     if len(shape) != 1:
         raise InternalError(f"vectors have one dimension, got {type}")
     return shape[0], type.get_element_type()
+
+
+def _is_vector(type: Attribute) -> TypeGuard[VectorType[Attribute]]:
+    # xDSL's `isa` would look at the element type as well, which takes most of an emitter's time.
+    return isinstance(type, VectorType)
 
 
 def element_of(type: Attribute) -> Attribute:

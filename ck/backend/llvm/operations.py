@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xdsl.dialects import arith, math, memref, vector
-from xdsl.dialects.builtin import IndexType, MemRefType
+from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Operation, SSAValue
-from xdsl.utils.hints import isa
 
 from ck.backend.llvm.spelling import base_name, element_bytes, literal, row_type, type_name
 from ck.backend.llvm.values import Body
 from ck.backend.operations import constant_lane, constant_number, element_of, mask_count, vector_shape
 from ck.errors import InternalError
+from ck.ir.types import is_buffer
 
 # No fast-math flag on any of them: nothing is reassociated, contracted or assumed away.
 _BINARY: dict[type[Operation], str] = {
@@ -268,7 +268,7 @@ def _masked_store(body: Body, op: vector.MaskedStoreOp) -> None:
 
 def _allocate(body: Body, op: memref.AllocaOp) -> None:
     type = op.memref.type
-    assert isa(type, MemRefType)
+    assert is_buffer(type)
     shape = type.get_shape()
     whole = f"[{shape[0]} x {row_type(type)}]" if shape else row_type(type)
     body.allocate(op.memref, whole)
@@ -276,7 +276,7 @@ def _allocate(body: Body, op: memref.AllocaOp) -> None:
 
 def _copy(body: Body, op: memref.CopyOp) -> None:
     type = op.source.type
-    assert isa(type, MemRefType)
+    assert is_buffer(type)
     n_bytes = numbers.prod(type.get_shape()) * element_bytes(type.get_element_type())
     name = "llvm.memcpy.p0.p0.i64"
     body.declarations.add(name, "void", "ptr, ptr, i64, i1")

@@ -14,7 +14,6 @@ from xdsl.dialects.builtin import (
     Float64Type,
     IndexType,
     IntegerType,
-    MemRefType,
 )
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.hints import isa
@@ -22,6 +21,7 @@ from xdsl.utils.hints import isa
 from ck.backend.names import hint_of
 from ck.backend.operations import element_of, vector_shape
 from ck.errors import InternalError
+from ck.ir.types import is_buffer
 
 _FLOATS: dict[type[Attribute], str] = {Float16Type: "half", Float32Type: "float", Float64Type: "double"}
 
@@ -35,7 +35,7 @@ def type_name(type: Attribute) -> str:
         return "i64"
     if isa(type, IntegerType):
         return f"i{type.width.data}"
-    if isinstance(type, MemRefType):
+    if is_buffer(type):
         return "ptr"
     if type.__class__ in _FLOATS:
         return _FLOATS[type.__class__]
@@ -44,7 +44,7 @@ def type_name(type: Attribute) -> str:
 
 def row_type(buffer: Attribute) -> str:
     """The type of what a buffer's pointer points to: a row, `[576 x float]`, or an element."""
-    assert isa(buffer, MemRefType)
+    assert is_buffer(buffer)
     text = type_name(buffer.get_element_type())
     for extent in reversed(buffer.get_shape()[1:]):
         text = f"[{extent} x {text}]"

@@ -28,7 +28,9 @@ from ck.backend.operations import is_written, live_operations
 from ck.errors import InternalError
 
 # Of every function: it does not unwind; vectors of 512 bits stay whole where the machine has them.
-ATTRIBUTES = 'attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
+ATTRIBUTES = (
+    'attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
+)
 # Longest line a list of parameters may make, in characters.
 _LINE = 108
 
