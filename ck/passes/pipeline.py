@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.passes import ModulePass
+from xdsl.transforms.canonicalize import CanonicalizePass
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 from xdsl.transforms.dead_code_elimination import DeadCodeElimination
 
+from ck.ir.check.tier import BITS, Tier
 from ck.passes.add_optimizer import AddOptimizerPass
 from ck.passes.assign_layouts import AssignLayoutsPass
 from ck.passes.assign_precision import AssignPrecisionPass
@@ -53,6 +55,48 @@ TRAINING_STAGES = (STAGES[0], TRAINING, *STAGES[1:])
 
 ORDER = tuple(kind for stage in TRAINING_STAGES for kind in stage.passes)
 PASSES = tuple(kind for kind in ORDER if kind.name.startswith(("ck-", "rt-")))
+
+# What xDSL's own passes promise; ours say it themselves.
+_TIERS: dict[type[ModulePass], Tier] = {
+    CommonSubexpressionElimination: BITS,
+    DeadCodeElimination: BITS,
+    CanonicalizePass: BITS,
+}
+
+# What goes before a pass, wherever both run: else the later one declines, finds nothing left to do, or has
+# the earlier one undo what it did. ORDER is one order of many that keep this. What stands on neither side,
+# common subexpressions and dead code, may be looked for at any time.
+_GRADIENTS = (DifferentiatePass, RecomputeActivationsPass, AddOptimizerPass)
+_TENSORS = (*_GRADIENTS, FuseLinearPass, FuseRowsPass, AssignLayoutsPass, AssignPrecisionPass)
+EARLIER: dict[type[ModulePass], tuple[type[ModulePass], ...]] = {
+    RecomputeActivationsPass: (DifferentiatePass,),
+    AddOptimizerPass: (DifferentiatePass, RecomputeActivationsPass),
+    # No gradient goes through a fused op or a packed weight, and none takes over a product's precision.
+    FuseLinearPass: (DifferentiatePass,),
+    FuseRowsPass: (DifferentiatePass,),
+    AssignLayoutsPass: (DifferentiatePass,),
+    AssignPrecisionPass: (DifferentiatePass,),
+    SelectKernelsPass: _TENSORS,
+    BufferizePass: (*_TENSORS, SelectKernelsPass),
+    ExpandMathPass: (BufferizePass,),
+    PlanMemoryPass: (BufferizePass,),
+    ScheduleThreadsPass: (PlanMemoryPass,),
+    RerollLayersPass: (ScheduleThreadsPass,),
+}
+# Passes without which a program means the same and still compiles.
+OPTIONAL = (
+    CommonSubexpressionElimination,
+    DeadCodeElimination,
+    RecomputeActivationsPass,
+    FuseLinearPass,
+    SelectKernelsPass,
+    RerollLayersPass,
+)
+
+
+def tier_of(kind: type[ModulePass]) -> Tier:
+    """What a pass promises of the values that were there before it."""
+    return _TIERS[kind] if kind in _TIERS else getattr(kind, "TIER", BITS)
 
 
 def run_pass(context: Context, module: ModuleOp, kind: type[ModulePass]) -> None:
