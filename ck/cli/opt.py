@@ -1,7 +1,7 @@
-"""`ck-opt`: passes by hand. Reads IR of any stage, runs passes, prints IR or C.
+"""`ck-opt`: passes by hand. Reads IR of any stage, runs passes, prints IR, C or LLVM IR.
 
     ck-opt in.mlir -p ck-fuse-linear,ck-fuse-rows       the passes' names are those of `ck/passes/pipeline.py`
-    ck-opt in.mlir -t c                                 what is left of the pipeline, then C
+    ck-opt in.mlir -t c                                 what is left of the pipeline, then C; or -t llvm
 
 The options are those of xDSL's driver, --print-after PASS, and --check: execute the module before and after
 each pass, on made-up inputs, and compare. Results go to stdout; what --check, --print-after,
@@ -17,37 +17,17 @@ from pathlib import Path
 from traceback import print_exc
 from typing import IO
 
-from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.transforms.canonicalize import CanonicalizePass
 from xdsl.utils.exceptions import DiagnosticException, ParseError
-from xdsl.utils.target import Target
 from xdsl.xdsl_opt_main import xDSLOptMain
 
-from ck.backend.c.program import emit_program
-from ck.backend.c.text import emit_module
+from ck.cli.targets import TARGETS
 from ck.errors import CkError, GateError, InternalError
 from ck.ir.dialects import register
 from ck.ir.rt.compare import EXACT, QUANTISED, Sample, differences
-from ck.passes.pipeline import ORDER, mark, remaining, run_pass
-
-
-class CTarget(Target):
-    """C text. A program goes through the passes it has not seen yet; other modules are taken as they are."""
-
-    name = "c"
-
-    def emit(self, ctx: Context, module: ModuleOp, output: IO[str]) -> None:
-        functions = (op for op in module.ops if isinstance(op, func.FuncOp))
-        if not any("ck.entry" in function.attributes for function in functions):
-            output.write(emit_module(module))
-            return
-        for kind in remaining(module):
-            run_pass(ctx, module, kind)
-            module.verify()
-        output.write(emit_program(module))
+from ck.passes.pipeline import ORDER, mark
 
 
 class CkOpt(xDSLOptMain):
@@ -64,7 +44,7 @@ class CkOpt(xDSLOptMain):
         from xdsl.targets.mlir import MLIRTarget
 
         self.available_targets["mlir"] = lambda: MLIRTarget
-        self.available_targets["c"] = lambda: CTarget
+        self.available_targets.update(TARGETS)
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         super().register_all_arguments(arg_parser)
