@@ -1,9 +1,10 @@
 """Run `ck` functions in numpy, each op by its own `reference`: slow, obvious, the judge of every backend.
 
-Rows from `n` on hold NaN after every op, so a result that reads one shows it.
+Rows from `n` on hold NaN after every op, so a result that reads one shows it. An op that becomes a kernel is
+handed the live rows alone, as its kernel is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 
-from ck.ir.op import AcrossRows, Array, CkOp, Updates, is_state
+from ck.ir.op import AcrossRows, Array, CkOp, KernelOp, Updates, is_state
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.weight import WeightOp
@@ -21,10 +22,14 @@ from ck.ir.types import KvType, is_tensor, shape
 
 @dataclass
 class Environment:
-    """What a module's names stand for: weights as f32 arrays, caches as pairs of arrays, made on demand."""
+    """What a module's names stand for: weights as f32 arrays, caches as pairs of arrays, made on demand.
+
+    `observe` is told of every value that an op makes or a call writes, when it is made.
+    """
 
     weights: Mapping[str, Array]
     caches: dict[str, tuple[Array, Array]] = field(default_factory=dict[str, tuple[Array, Array]])
+    observe: Callable[[SSAValue, Operation, Any], None] | None = None
 
     def cache(self, name: str, of: KvType) -> tuple[Array, Array]:
         """Keys and values [kv heads, capacity, head width]; every position starts as NaN."""
@@ -64,6 +69,8 @@ def _run(
         results = _results(op, operands, values, environment, live, capacity)
         for result, value in zip(op.results, results, strict=True):
             values[result] = _masked(result, value, live, capacity)
+            if environment.observe is not None:
+                environment.observe(result, op, values[result])
         if isinstance(op, Updates):
             _write_states(op, values)
     return ()
@@ -94,10 +101,11 @@ def _results(
         inner: dict[SSAValue, Any] = dict(zip(op.block.args, operands, strict=True))
         return _run(op.block, inner, environment, live, capacity)
     assert isinstance(op, CkOp), f"{op.name} is not a ck op"
-    if isinstance(op, AcrossRows) and live is not None:
+    if isinstance(op, AcrossRows | KernelOp) and live is not None:
         given = [_live(v, value, live, capacity) for v, value in zip(op.operands, operands, strict=True)]
-        return tuple(_padded(r, v) for r, v in zip(op.results, op.reference(*given), strict=True))
-    with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            return tuple(_padded(r, v) for r, v in zip(op.results, op.reference(*given), strict=True))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         return op.reference(*operands)
 
 

@@ -45,6 +45,7 @@ a module without gradients alone. Raises when the module has an entry of one of 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.builder import Builder
 from xdsl.context import Context
@@ -55,10 +56,13 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.checker import Judge
+from ck.ir.check.tier import BITS, Tier
+from ck.ir.check.updates import judge_updates
 from ck.ir.functions import symbol_names, training_options
 from ck.ir.op import Accumulates
 from ck.ir.ops.accumulate import AccumulateOp
-from ck.ir.ops.adamw import AdamwOp, Optimizer
+from ck.ir.ops.adamw import SECOND_MOMENT, AdamwOp, Optimizer
 from ck.ir.ops.global_norm import HYPER, GlobalNormOp
 from ck.ir.ops.sgd import SgdOp
 from ck.ir.ops.weight import WeightOp
@@ -67,7 +71,7 @@ from ck.passes.differentiate import GRADIENTS, require_values, symbols
 
 # Each optimizer with the states it keeps beside weight and gradient.
 OPTIMIZERS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
-    "adamw": (AdamwOp, ("adam_m", "adam_v")),
+    "adamw": (AdamwOp, ("adam_m", SECOND_MOMENT)),
     "sgd": (SgdOp, ("momentum",)),
 }
 DECAYS = ("matrices", "all")
@@ -173,6 +177,8 @@ class AddOptimizerPass(ModulePass):
     """`ck-add-optimizer{kind, decay}`; by default what `ck.training` says, else AdamW, decay on matrices."""
 
     name = "ck-add-optimizer"
+    TIER: ClassVar[Tier] = BITS
+    JUDGE: ClassVar[Judge] = staticmethod(judge_updates)
     kind: str | None = None
     decay: str | None = None
 

@@ -22,6 +22,7 @@ Leaves f32, f16 and bf16 weights with f32 rows, and weights that already have a 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
@@ -30,6 +31,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.tier import Tier
 from ck.ir.functions import bodies
 from ck.ir.op import Product
 from ck.ir.ops.quantize_rows import QuantizeRowsOp
@@ -42,6 +44,7 @@ class AssignLayoutsPass(ModulePass):
     """`ck-assign-layouts{target}`: `target` names the machine; all of them use `r16`."""
 
     name = "ck-assign-layouts"
+    TIER: ClassVar[Tier] = Tier(1e-6, "activations of 15 bits", specials=False)
     target: str = "native"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

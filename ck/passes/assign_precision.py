@@ -24,6 +24,7 @@ Leaves products of packed weights alone: their type is the storage's.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr
@@ -31,6 +32,7 @@ from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.tier import Tier
 from ck.ir.functions import bodies, training_options
 from ck.ir.op import Product
 from ck.ir.types import WeightType
@@ -43,6 +45,7 @@ class AssignPrecisionPass(ModulePass):
     """`ck-assign-precision{dtype}`; by default what the module's `ck.training` says, else f32."""
 
     name = "ck-assign-precision"
+    TIER: ClassVar[Tier] = Tier(5e-4, "factors of products rounded to bf16")
     dtype: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

@@ -29,6 +29,7 @@ written over another value, and for a kernel's weight without a layout.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects import func
@@ -38,6 +39,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.tier import Tier
 from ck.ir.lower_rows import lower_fused, meaning_of, name_of
 from ck.ir.op import CkOp, InPlace, KernelCall, KernelOp, Live, Updates, is_state
 from ck.ir.ops.cache import CacheOp
@@ -257,6 +259,7 @@ class BufferizePass(ModulePass):
     """`ck-bufferize`"""
 
     name = "ck-bufferize"
+    TIER: ClassVar[Tier] = Tier(1e-9, "sums of rows in the order of the loops", quantized=1e-6)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         generated = _Generated()

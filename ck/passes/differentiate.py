@@ -27,6 +27,7 @@ Leaves functions without `ck.trainable` alone unless `wrt` names weights.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from xdsl.builder import Builder
 from xdsl.context import Context
@@ -37,6 +38,9 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.checker import Judge
+from ck.ir.check.slopes import judge_slopes
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import symbol_names
 from ck.ir.op import Accumulates, CkOp, Differentiable
 from ck.ir.ops.accumulate import AccumulateOp
@@ -181,6 +185,8 @@ class DifferentiatePass(ModulePass):
     """`ck-differentiate{wrt}`: `wrt` names weights; by default each function's `ck.trainable` does."""
 
     name = "ck-differentiate"
+    TIER: ClassVar[Tier] = BITS
+    JUDGE: ClassVar[Judge] = staticmethod(judge_slopes)
     wrt: tuple[str, ...] = ()
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

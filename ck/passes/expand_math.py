@@ -20,6 +20,7 @@ holds the formulas and says how exact they are. Leaves other types alone, and wh
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.builder import Builder
 from xdsl.context import Context
@@ -30,6 +31,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
+from ck.ir.check.tier import Tier
 from ck.passes import polynomials
 from ck.passes.polynomials import Arithmetic
 
@@ -90,6 +92,7 @@ class ExpandMathPass(ModulePass):
     """See the module's docstring."""
 
     name = "ck-expand-math"
+    TIER: ClassVar[Tier] = Tier(1e-9, "polynomials in place of exact functions", quantized=1e-6)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in op.walk():

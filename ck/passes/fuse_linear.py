@@ -27,6 +27,7 @@ would then be kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -34,6 +35,7 @@ from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import CkOp, is_recomputed
 from ck.ir.ops.add import AddOp
@@ -151,6 +153,7 @@ class FuseLinearPass(ModulePass):
     """`ck-fuse-linear`"""
 
     name = "ck-fuse-linear"
+    TIER: ClassVar[Tier] = BITS
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for block in bodies(op):

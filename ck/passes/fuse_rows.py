@@ -29,12 +29,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import RowWise, is_recomputed
 from ck.ir.ops.fused import FusedOp, YieldOp
@@ -167,6 +169,7 @@ class FuseRowsPass(ModulePass):
     """`ck-fuse-rows`"""
 
     name = "ck-fuse-rows"
+    TIER: ClassVar[Tier] = BITS
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for block in bodies(op):

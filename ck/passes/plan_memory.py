@@ -30,6 +30,7 @@ buffers shared anything; and InternalError when two live buffers overlap: a defe
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import MemRefType, ModuleOp, i8
@@ -39,6 +40,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
 from ck.errors import InternalError
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import AllocOp, ArenaOp, BarrierOp, ViewOp
@@ -149,6 +151,7 @@ class PlanMemoryPass(ModulePass):
     """`rt-plan-memory`"""
 
     name = "rt-plan-memory"
+    TIER: ClassVar[Tier] = BITS
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for block in bodies(op):

@@ -46,7 +46,7 @@ just used it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects import func
@@ -56,6 +56,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import training_options
 from ck.ir.op import RECOMPUTED, CkOp, KernelOp, Product, RowWise, is_recomputed, type_bytes
 from ck.ir.ops.add import AddOp
@@ -181,6 +182,7 @@ class RecomputeActivationsPass(ModulePass):
     """`ck-recompute-activations{budget}`; by default what the module's `ck.training` says, else 1."""
 
     name = "ck-recompute-activations"
+    TIER: ClassVar[Tier] = BITS
     budget: float | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

@@ -37,6 +37,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import ClassVar
 
 import numpy as np
 from xdsl.context import Context
@@ -56,6 +57,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ck.dtypes import BY_NAME
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.rt.ops import (
     ArenaOp,
     BarrierOp,
@@ -253,6 +255,8 @@ class RerollLayersPass(ModulePass):
     """`rt-reroll-layers`"""
 
     name = "rt-reroll-layers"
+    TIER: ClassVar[Tier] = BITS
+    APART: ClassVar[bool] = True
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in list(op.ops):

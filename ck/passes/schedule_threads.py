@@ -34,6 +34,7 @@ waits for lies in the turn before.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -42,6 +43,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import BarrierOp, CacheOp, RepeatOp, ViewOp, WeightOp, Work
@@ -112,6 +114,8 @@ class ScheduleThreadsPass(ModulePass):
     """`rt-schedule-threads`"""
 
     name = "rt-schedule-threads"
+    TIER: ClassVar[Tier] = BITS
+    APART: ClassVar[bool] = True
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if any(isinstance(inner, RepeatOp) for block in bodies(op) for inner in block.ops):

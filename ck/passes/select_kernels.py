@@ -19,6 +19,7 @@ layout. Within a symbol the runtime takes the best path the processor has, so th
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr, SymbolRefAttr
@@ -26,6 +27,7 @@ from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import KernelOp, RowWise
 from ck.ir.ops.fused import FusedOp
@@ -37,6 +39,7 @@ class SelectKernelsPass(ModulePass):
     """`ck-select-kernels{target}`"""
 
     name = "ck-select-kernels"
+    TIER: ClassVar[Tier] = BITS
     target: str = "native"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

@@ -16,6 +16,7 @@ from ck.backend.c.program import emit_program
 from ck.cli import opt
 from ck.frontend.graph import Plan, build_graph, weight_type
 from ck.frontend.model import open_model
+from ck.ir.check.races import races, steps
 from ck.ir.dialects import context
 from ck.ir.evaluate import find_function
 from ck.ir.op import CkOp, Product, RowWise, type_bytes
@@ -32,7 +33,6 @@ from ck.passes.reroll_layers import RerollLayersPass
 from tests.models import MODELS, model_path
 from tests.passes.programs import Program, model_program, parse, staged
 from tests.passes.random_graphs import random_graph, values
-from tests.passes.threads import races, steps
 
 SEEDS = range(2)
 NAMES = [*MODELS, *(f"random-{seed}" for seed in SEEDS)]

@@ -39,6 +39,9 @@ from ck.ir.op import (
 from ck.ir.ops.global_norm import HYPER
 from ck.ir.types import WeightType, shape, tensor
 
+# What stands before a weight's name in that of its v, a mean of squares.
+SECOND_MOMENT = "adam_v"
+
 
 def check_update(name: str, states: Sequence[Attribute], norm: Attribute, hyper: Attribute) -> None:
     """Raises VerifyException when an optimizer's operands do not fit."""

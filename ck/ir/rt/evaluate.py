@@ -31,6 +31,7 @@ from ck.ir.rt.ops import (
     ViewAtOp,
     ViewOp,
     WeightOp,
+    Work,
 )
 from ck.ir.types import KvType, is_buffer, shape
 
@@ -110,13 +111,21 @@ class _Run:
             raise InternalError(f"kernel {symbol} has no emulation")
         immediates = {name: number_value(value) for name, value in op.immediates.data.items()}
         outs, ins = [values[v] for v in op.outs], [values[v] for v in op.ins]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             _EMULATED[prefix].emulate(symbol, outs, ins, immediates)
+        self._written(op, values)
 
     def _launch(self, op: LaunchOp, values: dict[SSAValue, Any]) -> None:
         rows = values[op.live] * op.rows_per_token.value.data
         args = [values[value] for value in (*op.ins, *op.outs)]
         run_function(find_function(self.module, op.symbol_name), [*args, 0, rows])
+        self._written(op, values)
+
+    def _written(self, op: Work, values: dict[SSAValue, Any]) -> None:
+        """Tell the observer what a call wrote."""
+        if self.environment.observe is not None:
+            for value in op.writes:
+                self.environment.observe(value, op, values[value])
 
     def _repeat(self, op: RepeatOp, values: dict[SSAValue, Any]) -> None:
         layer = find_function(self.module, op.symbol_name)

@@ -1,4 +1,4 @@
-"""Which thread touches which bytes, call by call: a judge of barriers that shares nothing with the scheduler.
+"""Which thread touches which bytes, call by call: a judge of barriers that shares nothing with its scheduler.
 
 A scheduled entry is unrolled into the calls and barriers that a thread meets. In a call split by rows thread
 `tid` of `nth` has rows [n tid / nth, n (tid + 1) / nth) of tokens and touches those alone of every buffer
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from xdsl.dialects.builtin import IndexType, IntegerAttr, MemRefType, ModuleOp, SymbolRefAttr
+from xdsl.dialects.builtin import IndexType, IntegerAttr, ModuleOp, SymbolRefAttr
 from xdsl.ir import Block, Operation, SSAValue
 
 from ck.ir.evaluate import find_function
@@ -27,7 +27,7 @@ from ck.ir.rt.ops import (
     ViewOp,
     WeightOp,
 )
-from ck.ir.types import KvType, shape
+from ck.ir.types import KvType, is_buffer, shape
 
 EVERY = -1
 
@@ -136,7 +136,7 @@ def touches(
             if isinstance(of, IndexType) or (place.constant and place.base not in written):
                 continue
             n_bytes = type_bytes(of)
-            if by_rows and isinstance(of, MemRefType) and shape(of)[0] % capacity == 0:
+            if by_rows and is_buffer(of) and shape(of)[0] % capacity == 0:
                 token = n_bytes // capacity
                 for tid in range(nth):
                     begin, end = n * tid // nth * token, n * (tid + 1) // nth * token
@@ -145,17 +145,64 @@ def touches(
                 yield Touch(place.base, place.offset, place.offset + n_bytes, EVERY, writes)
 
 
+@dataclass(frozen=True)
+class Race:
+    """Two calls without a barrier between them that touch the same bytes, and their texts."""
+
+    first: str
+    op: str
+    n: int
+    nth: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.nth} threads meet on {self.n} rows: no barrier stands between {self.first} and {self.op}"
+        )
+
+
+# Live rows, as parts of the capacity, and threads.
+CREWS = ((1.0, 2), (1.0, 3), (0.7, 2), (0.0, 2))
+
+
+def crews(capacity: int) -> list[tuple[int, int]]:
+    """(live rows, threads) to try."""
+    return [(max(1, round(part * capacity)), nth) for part, nth in CREWS]
+
+
+def first_race(module: ModuleOp, entry: str) -> Race | None:
+    """The first two calls of a scheduled entry that different threads may run at once and must not."""
+    walk = steps(module, entry)
+    capacity = shape(find_function(module, entry).body.block.args[0].type)[0]
+    for n, nth in crews(capacity):
+        for calls in _between_barriers(walk, capacity, n, nth):
+            for (first, before), (second, after) in combinations(calls, 2):
+                if any(a.races(b) for a in before for b in after):
+                    return Race(_line(first.op), _line(second.op), n, nth)
+    return None
+
+
+def _line(op: Operation) -> str:
+    return str(op).splitlines()[0]
+
+
+def _between_barriers(
+    walk: Sequence[Step], capacity: int, n: int, nth: int, without: Operation | None = None
+) -> Iterator[list[tuple[Step, list[Touch]]]]:
+    """The calls between two barriers, with what they touch; `without` one of the barriers."""
+    written, since = states(walk), list[tuple[Step, list[Touch]]]()
+    for step in walk:
+        if not isinstance(step.op, BarrierOp):
+            since.append((step, list(touches(step, capacity, n, nth, written))))
+        elif step.op is not without:
+            yield since
+            since = []
+    yield since
+
+
 def races(walk: Sequence[Step], capacity: int, n: int, nth: int, without: Operation | None = None) -> int:
     """Pairs of calls in conflict, with every occurrence of barrier `without` taken away."""
-    found, since, written = 0, list[list[Touch]](), states(walk)
-    for step in walk:
-        if isinstance(step.op, BarrierOp):
-            if step.op is not without:
-                found, since = found + _conflicts(since), []
-        else:
-            since.append(list(touches(step, capacity, n, nth, written)))
-    return found + _conflicts(since)
-
-
-def _conflicts(calls: Sequence[Sequence[Touch]]) -> int:
-    return sum(any(a.races(b) for a in first for b in second) for first, second in combinations(calls, 2))
+    return sum(
+        any(a.races(b) for a in first for b in second)
+        for calls in _between_barriers(walk, capacity, n, nth, without)
+        for (_, first), (_, second) in combinations(calls, 2)
+    )

@@ -1,0 +1,149 @@
+"""How near the values after a pass have to be to those before it, and where they differ most.
+
+`BITS` is what a pass promises that only moves things: equal bits, NaN equal to NaN whatever its payload. A
+pass that rounds elsewhere or adds in another order states a bound on the normalised mean squared error, taken
+row by row so that one wrong row is not lost among many right ones:
+
+    error = max_t  sum_d (b[t, d] - a[t, d])^2 / max(sum_d a[t, d]^2, mean over rows of sum_d a[t, d]^2)
+
+and what is not finite stays where it is, with its sign.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ck.ir.op import Array
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What a pass promises.
+
+    bound      largest error; 0 means equal bits
+    why        what the pass does to the numbers, in a few words
+    quantized  the bound where rows are quantised, if it is another: a last bit can change which whole number
+               is nearest
+    specials   whether it keeps what is not finite; where it does not, rows that hold such a number are not
+               compared in the case that puts some in
+    """
+
+    bound: float
+    why: str
+    quantized: float | None = None
+    specials: bool = True
+
+    @property
+    def bits(self) -> bool:
+        """Whether equal bits are promised."""
+        return self.bound == 0
+
+    def where_quantized(self) -> "Tier":
+        """The same promise where rows are quantised."""
+        return self if self.quantized is None else replace(self, bound=self.quantized)
+
+    def __str__(self) -> str:
+        return "equal bits" if self.bits else f"an error of at most {self.bound:.0e}"
+
+
+BITS = Tier(0.0, "the same operations on the same values")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two arrays are apart: the error, and the element that differs most."""
+
+    error: float
+    agrees: bool
+    index: tuple[int, ...] = ()
+    before: float = 0.0
+    after: float = 0.0
+
+    def __str__(self) -> str:
+        where = f"[{', '.join(map(str, self.index))}] " if self.index else ""
+        return f"{where}was {self.before:.9g} and is {self.after:.9g}"
+
+
+def compare(before: Array, after: Array, tier: Tier, special: bool = False) -> Difference:
+    """Hold `after` against `before`; `special` says that the inputs held numbers that are not finite."""
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return Difference(np.inf, False)
+    if before.dtype.kind != "f":
+        before, after = before.astype(np.int64), after.astype(np.int64)
+        wrong = before != after
+        return _found(before, after, wrong, 0.0) if wrong.any() else Difference(0.0, True)
+    if special and not tier.specials:
+        before, after = _finite_rows(before, after)
+    same = _same_bits(before, after)
+    if same.all():
+        return Difference(0.0, True)
+    if not tier.bits:
+        # No bound tells 0 from -0.
+        same |= before == after
+    error = _error(before, after)
+    if tier.bits or error > tier.bound:
+        wrong = ~same if tier.bits else _worst(before, after)
+        return _found(before, after, wrong, error)
+    return Difference(error, True)
+
+
+def _same_bits(a: Array, b: Array) -> Array:
+    whole = f"u{a.dtype.itemsize}"
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return (a.view(whole) == b.view(whole)) | (np.isnan(a) & np.isnan(b))
+
+
+def _rows(a: Array) -> Array:
+    """Rows of numbers: a vector is one row, heads of a cache have their rows below each other."""
+    return a.reshape(1, -1) if a.ndim < 2 else a.reshape(-1, a.shape[-1])
+
+
+def _finite_rows(before: Array, after: Array) -> tuple[Array, Array]:
+    a, b = _rows(before), _rows(after)
+    finite = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
+    return a[finite], b[finite]
+
+
+def _error(before: Array, after: Array) -> float:
+    """The error of the module's docstring; infinity where what is not finite differs."""
+    if not np.array_equal(_kinds(before), _kinds(after)):
+        return np.inf
+    finite = np.isfinite(before)
+    a = _rows(np.where(finite, before, 0)).astype(np.float64)
+    b = _rows(np.where(finite, after, 0)).astype(np.float64)
+    squares, sizes = ((b - a) ** 2).sum(-1), (a**2).sum(-1)
+    if not squares.any():
+        return 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.where(squares > 0, squares / np.maximum(sizes, sizes.mean()), 0)
+    return float(errors.max())
+
+
+def _kinds(a: Array) -> Array:
+    """0 for a finite number, else which kind it is of."""
+    return np.where(np.isnan(a), 2, np.where(np.isinf(a), np.sign(np.nan_to_num(a)), 0))
+
+
+def _worst(before: Array, after: Array) -> Array:
+    """Where the two are furthest apart: where one alone is not finite, else the largest distance."""
+    kinds = _kinds(before) != _kinds(after)
+    if kinds.any():
+        return kinds
+    finite = np.isfinite(before)
+    distance = np.abs(np.where(finite, after, 0).astype(np.float64) - np.where(finite, before, 0))
+    return distance == distance.max()
+
+
+def _found(before: Array, after: Array, wrong: Array, error: float) -> Difference:
+    index = tuple(int(place) for place in np.argwhere(wrong)[0])
+    return Difference(error, False, index, float(before[index]), float(after[index]))
+
+
+def worst(found: Iterable[Difference]) -> Difference:
+    """The first that does not agree, else the one of the largest error."""
+    every = list(found)
+    for difference in every:
+        if not difference.agrees:
+            return difference
+    return max(every, key=lambda difference: difference.error, default=Difference(0.0, True))
