@@ -183,9 +183,17 @@ def _report(message: str, code: int) -> int:
 def _report_defect(error: Exception) -> int:
     import traceback
 
-    traceback.print_exception(error, file=sys.stderr)
+    from ck.passes.reproducer import PassCrash
+
+    crash = error if isinstance(error, PassCrash) else None
+    # A crash's file says where it came from.
+    if crash is None or os.environ.get("CK_TRACEBACK") == "1":
+        traceback.print_exception(error, file=sys.stderr)
     kind = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
-    return _report(f"this is a defect in ck: {kind}{error}", InternalError.exit_code)
+    _report(f"this is a defect in ck: {kind}{error}", InternalError.exit_code)
+    for note in crash.notes if crash else ():
+        _report(note, InternalError.exit_code)
+    return InternalError.exit_code
 
 
 def _drop_output() -> None:

@@ -3,31 +3,40 @@
     ck-opt in.mlir -p ck-fuse-linear,ck-fuse-rows       the passes' names are those of `ck/passes/pipeline.py`
     ck-opt in.mlir -t c                                 what is left of the pipeline, then C; or -t llvm
 
-The options are those of xDSL's driver, --print-after PASS, and --check: execute the module before and after
-each pass, on made-up inputs, and compare. Results go to stdout; what --check, --print-after,
---print-between-passes and --time-passes say goes to stderr. Exit codes: 2 usage, 3 malformed IR or IR that
-a pass declines, 5 a pass changed what the module computes, 70 a defect.
+The options are those of xDSL's driver and those for finding what is wrong (ck/cli/opt_arguments.py). A pass
+that crashes, or that --check finds to change what the module computes, leaves a file that replays it.
 """
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
-from traceback import print_exc
+from traceback import print_exception
 from typing import IO
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.transforms.canonicalize import CanonicalizePass
-from xdsl.utils.exceptions import DiagnosticException, ParseError
+from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
 from xdsl.xdsl_opt_main import xDSLOptMain
 
+from ck.cli import opt_reduce
+from ck.cli.main import RESOURCE_ERRORS
+from ck.cli.opt_arguments import add_arguments
+from ck.cli.opt_check import PassCheck, keep_failure
 from ck.cli.targets import TARGETS
-from ck.errors import CkError, GateError, InternalError
+from ck.errors import CkError, InternalError, MachineError, ResourceError, UsageError
+from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import register
-from ck.ir.rt.compare import EXACT, QUANTISED, Sample, differences
 from ck.passes.pipeline import ORDER, mark
+from ck.passes.reproducer import PassCrash, read_reproducer
+
+# Seconds in which a failed check is shrunk.
+SHRINKING = 30.0
 
 
 class CkOpt(xDSLOptMain):
@@ -47,103 +56,192 @@ class CkOpt(xDSLOptMain):
         self.available_targets.update(TARGETS)
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
-        super().register_all_arguments(arg_parser)
-        arg_parser.prog = "ck-opt"
-        arg_parser.add_argument(
-            "--print-after",
-            metavar="PASS",
-            action="append",
-            default=[],
-            help="print the IR after PASS to stderr",
-        )
+        add_arguments(arg_parser, list(self.available_passes), list(self.available_targets))
 
-        arg_parser.add_argument(
-            "--check", action="store_true", help="execute before and after each pass, and compare"
-        )
+    def setup_pipeline(self) -> None:
+        self._take_files()
+        for name in self.args.print_after:
+            if name not in self.available_passes:
+                raise UsageError(
+                    f"--print-after: takes one of {', '.join(sorted(self.available_passes))}, got {name}"
+                )
+        try:
+            self.pipeline = PassPipeline.parse_spec(self.available_passes, self.args.passes)
+        except Exception as error:
+            raise UsageError(f"--passes: {error}") from error
+
+    def _take_files(self) -> None:
+        """Put the file of --reproduce or --reduce where the driver looks; refuse what makes no sense."""
+        args = self.args
+        given = [name for name in ("reproduce", "reduce", "input_file") if getattr(args, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"ck-opt: takes one file, got {' and '.join(getattr(args, n) for n in given)}")
+        if (args.reduce is None) != (args.test is None):
+            raise UsageError("--reduce: takes a file and --test a command, both or none of them")
+        args.input_file = args.input_file or args.reproduce or args.reduce
+        if args.input_file and not Path(args.input_file).is_file():
+            raise UsageError(f"{args.input_file}: no such file")
+        if args.reproduce is not None:
+            if args.passes or args.check or args.target != "mlir":
+                raise UsageError(
+                    "--reproduce: the file says which passes to run; leave out -p, -t and --check"
+                )
+            recorded = read_reproducer(Path(args.reproduce))
+            args.passes, args.target, args.check = recorded.passes, recorded.target, recorded.check
 
     def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
         if self.args.frontend is None:
             self.args.frontend = "mlir"
         return super().prepare_input()
 
-    def setup_pipeline(self) -> None:
-        known = {kind.name for kind in (*ORDER, CanonicalizePass)}
-        for name in self.args.print_after:
-            if name not in known:
-                raise _Usage(f"--print-after: takes one of {', '.join(sorted(known))}, got {name}")
-        try:
-            self.pipeline = PassPipeline.parse_spec(self.available_passes, self.args.passes, self._report)
-        except Exception as error:
-            raise _Usage(f"--passes: {error}") from error
-        self._started = time.perf_counter()
-        self._n_ops = 0
+    def prepare_output(self) -> IO[str]:
+        # What a reproducer computes is of no interest, only how it ends.
+        return StringIO() if self.args.reproduce else super().prepare_output()
 
-    def _report(self, done: ModulePass | None, module: ModuleOp, to_come: ModulePass | None) -> None:
-        """Called before the first pass, between passes and after the last."""
-        wall_ms = (time.perf_counter() - self._started) * 1e3
-        n_before, self._n_ops = self._n_ops, sum(1 for _ in module.walk())
+    def act(self) -> int:
+        """Do what the arguments say; the exit code of what did not fail."""
+        args = self.args
+        if args.reduce is not None:
+            command = opt_reduce.Command.parse(args.test, args.test_timeout)
+            seconds = opt_reduce.SECONDS if args.time_limit is None else args.time_limit
+            return opt_reduce.reduce_file(Path(args.reduce), self._parse, command, seconds, args.output_file)
+        self.run()
+        if args.reproduce is not None:
+            print(f"{args.reproduce}: does not fail any more")
+        return 0
+
+    def _parse(self, text: str) -> ModuleOp:
+        return Parser(self.ctx, text, self.get_input_name()).parse_module(not self.args.no_implicit_module)
+
+    def apply_passes(self, prog: ModuleOp) -> None:
+        """Run the passes, and print, time, verify and check between them as the arguments say."""
         if not self.args.disable_verify:
-            module.verify()
-        if done is not None:
+            prog.verify()
+        check = PassCheck(prog) if self.args.check else None
+        passes = self.pipeline.passes
+        n_ops = _n_ops(prog)
+        for number, each in enumerate(passes, 1):
+            before = prog.clone()
+            started = time.perf_counter()
+            self._guarded(each.name, before, [str(each.spec())], lambda each=each: each.apply(self.ctx, prog))
+            wall_ms = (time.perf_counter() - started) * 1e3
+            if not self.args.disable_verify:
+                _verify(prog, each, before)
             # Stages remember how far they have come; other modules stay as they are.
-            if "ck.after" in module.attributes:
-                mark(module, done.name)
-            line = f"// after {done.name}: {wall_ms:.1f} ms, {n_before} -> {self._n_ops} ops"
-            between = self.args.print_between_passes and to_come is not None
-            if between or done.name in self.args.print_after:
-                print(line, module, sep="\n", file=sys.stderr)
-            elif self.args.time_passes:
-                print(line, file=sys.stderr)
-        if self.args.check:
-            self._check(done, module)
-        self._started = time.perf_counter()
+            if "ck.after" in prog.attributes:
+                mark(prog, each.name)
+            n_before, n_ops = n_ops, _n_ops(prog)
+            line = f"// after {each.name}: {wall_ms:.1f} ms, {n_before} -> {n_ops} ops"
+            self._print(line, each, prog, number == len(passes))
+            if check is not None:
+                self._check(check, each, prog)
 
-    def _check(self, done: ModulePass | None, module: ModuleOp) -> None:
-        """Compare the module with what it was before pass `done`."""
-        if done is None:
-            self._sample = Sample(module)
-            self._held = self._sample.run(module)
-            return
-        before, self._held = self._held, self._sample.run(module)
-        bound = QUANTISED if done.name == "ck-assign-layouts" else EXACT
-        for name, error in differences(before, self._held).items():
-            if isinstance(error, str):
-                print(f"// check {done.name}: @{name} not compared: {error}", file=sys.stderr)
-                continue
-            print(f"// check {done.name}: @{name} differs by {error:.1e} of {bound:.0e}", file=sys.stderr)
-            if error > bound:
-                raise GateError(
-                    f"{done.name} changes what @{name} computes: NMSE {error:.1e}, allowed {bound:.0e}"
-                )
+    def _guarded(self, what: str, before: ModuleOp, passes: Sequence[str], act: Callable[[], object]) -> None:
+        """Do `act`, and turn what no pass and no target may raise into a PassCrash."""
+        try:
+            act()
+        except (CkError, DiagnosticException):
+            raise
+        except Exception as error:
+            options = [] if passes else [f"--target={self.args.target}"]
+            raise PassCrash.raised(what, error, str(before), passes, options) from error
+
+    def _print(self, line: str, done: ModulePass, module: ModuleOp, is_last: bool) -> None:
+        between = self.args.print_between_passes and not is_last
+        if between or done.name in self.args.print_after:
+            print(line, module, sep="\n", file=sys.stderr)
+        elif self.args.time_passes:
+            print(line, file=sys.stderr)
+
+    def _check(self, check: PassCheck, done: ModulePass, module: ModuleOp) -> None:
+        try:
+            check.after(done, module)
+        except CheckFailure as failure:
+            print(f"ck-opt: {failure}", file=sys.stderr)
+            if self.args.reproduce is None:
+                seconds = SHRINKING if self.args.time_limit is None else self.args.time_limit
+                seconds = 0 if self.args.no_reduce else seconds
+                where = self.args.reproducer_dir
+                print(f"ck-opt: {keep_failure(failure, self.ctx, done, seconds, where)}", file=sys.stderr)
+            raise
+
+    def output_resulting_program(self, prog: ModuleOp) -> str:
+        before, texts = prog.clone(), list[str]()
+        make = super().output_resulting_program
+        what = f"target {self.args.target}"
+        self._guarded(what, before, [], lambda: texts.append(make(prog)))
+        return texts[0]
+
+    def tell_crash(self, crash: PassCrash) -> int:
+        """Say what crashed and what replays it; the exit code."""
+        if os.environ.get("CK_TRACEBACK") == "1":
+            print_exception(crash, file=sys.stderr)
+        print(f"ck-opt: this is a defect in ck: {crash}", file=sys.stderr)
+        if self.args.reproduce is None:
+            crash.keep(self.args.reproducer_dir)
+            for note in crash.notes:
+                print(f"ck-opt: {note}", file=sys.stderr)
+        return crash.exit_code
 
 
-class _Usage(CkError):
-    exit_code = 2
+def _n_ops(module: ModuleOp) -> int:
+    return sum(1 for _ in module.walk())
+
+
+def _verify(module: ModuleOp, done: ModulePass, before: ModuleOp) -> None:
+    """Raises PassCrash when pass `done` made of `before` what does not verify."""
+    try:
+        module.verify()
+    except VerifyException as error:
+        why = f"left what does not verify: {error}"
+        raise PassCrash(done.name, why, str(before), [str(done.spec())]) from error
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Errors go to stderr, one line each."""
-    name = "ck-opt"
     try:
-        tool = CkOpt("ck's passes by hand", list(arguments))
-        name = tool.get_input_name()
-        if tool.args.input_file and not Path(tool.args.input_file).is_file():
-            raise _Usage(f"{name}: no such file")
-        tool.run()
-        return 0
+        tool = CkOpt("", list(arguments))
     except CkError as error:
         print(f"ck-opt: {error}", file=sys.stderr)
         return error.exit_code
-    except ParseError as error:
-        print(f"ck-opt: {error}", file=sys.stderr)
-    except DiagnosticException as error:
-        print(f"ck-opt: {name}: {error}", file=sys.stderr)
-    except InternalError:
-        print_exc()
-        return InternalError.exit_code
-    return 3
+    try:
+        return tool.act()
+    except CheckFailure as failure:
+        return failure.exit_code
+    except PassCrash as crash:
+        return tool.tell_crash(crash)
+    except Exception as error:
+        return _tell(error, tool.get_input_name())
+
+
+def _tell(error: Exception, name: str) -> int:
+    """Print an error; the exit code."""
+    if isinstance(error, CkError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, ParseError):
+        return _say(str(error), 3)
+    if isinstance(error, DiagnosticException):
+        return _say(f"{name}: {error}", 3)
+    if isinstance(error, OSError):
+        kind = ResourceError if error.errno in RESOURCE_ERRORS else MachineError
+        return _say(f"{error.filename or name}: {error.strerror}", kind.exit_code)
+    print_exception(error, file=sys.stderr)
+    return InternalError.exit_code
+
+
+def _say(line: str, code: int) -> int:
+    print(f"ck-opt: {line}", file=sys.stderr)
+    return code
 
 
 def main() -> None:
     """The command `ck-opt`."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = _say("interrupted", 130)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from ck.ir.dialects import context
 from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
 from ck.passes.pipeline import run_stages
+from ck.passes.reproducer import PassCrash
 from ck.runtime.library import isa_path, library
+from ck.runtime.paths import cache_root
 
 DEFAULT_CONTEXT = 4096
 
@@ -90,7 +92,7 @@ def build_program(
     times: dict[str, float] = {}
     text = ""
     (directory / "ir").mkdir()
-    for number, stage in enumerate(run_stages(context(), built.module)):
+    for number, stage in enumerate(_stages(built.module)):
         progress(stage)
         text = str(built.module) + "\n"
         (directory / "ir" / f"{number:02}-{stage}.mlir").write_text(text)
@@ -114,6 +116,15 @@ def build_program(
     }
     (directory / "run.json").write_text(json.dumps(written, indent=1))
     return text
+
+
+def _stages(module: ModuleOp) -> Iterator[str]:
+    """`run_stages`; what replays a crash is kept in the cache."""
+    try:
+        yield from run_stages(context(), module)
+    except PassCrash as crash:
+        crash.keep(cache_root() / "reproducers")
+        raise
 
 
 def compile_module(module: ModuleOp, made_by: Backend, directory: Path) -> Path:

@@ -2,6 +2,7 @@
 
     models/<name>/     pulled models
     programs/          compiled programs
+    reproducers/       the IR on which a pass crashed, for ck-opt --reproduce
 
 Every directory ck creates is private (0700). One that another user owns or may write to is refused, because
 programs found there are loaded into this process.
