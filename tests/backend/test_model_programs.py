@@ -1,4 +1,4 @@
-"""The demo models' programs: any stored stage gives the same C, generated rows the same bits everywhere."""
+"""The demo models' programs: any stored stage gives the same text, generated rows the same bits."""
 
 import ctypes
 from collections.abc import Callable, Mapping
@@ -10,16 +10,16 @@ import pytest
 from xdsl.dialects.builtin import IndexType, MemRefType, ModuleOp
 from xdsl.dialects.func import FuncOp
 
-from ck.backend.c.program import emit_program
+from ck.backend.backends import BACKENDS, backend
 from ck.backend.c.text import emit_functions
+from ck.backend.llvm.text import emit_functions as emit_llvm
 from ck.cli import opt
 from ck.frontend.graph import Plan, build_graph, weight_type
 from ck.frontend.model import open_model
 from ck.ir.dialects import context
 from ck.ir.rt.evaluate_loops import run_function
 from ck.passes.pipeline import ORDER, run_stages
-from tests.backend.compile import assert_bits, compile_c
-from tests.backend.llvm_text import Jit, llvm_text
+from tests.backend.compile import assert_bits, compile_c, compile_llvm
 from tests.models import MODELS
 
 ROWS, BEGIN, END = 7, 1, 6
@@ -36,15 +36,18 @@ def stages(path: Path) -> tuple[Mapping[str, str], ModuleOp]:
     return {stage: str(module) for stage in run_stages(context(), module)}, module
 
 
+@pytest.mark.parametrize("language", BACKENDS)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_stored_stage_gives_the_same_c(model: str, cut: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_stored_stage_gives_the_same_text(
+    model: str, language: str, cut: Callable[..., Path], tmp_path: Path
+) -> None:
     texts, scheduled = stages(cut(model))
-    expected = emit_program(scheduled)
+    expected = backend(language).emit(scheduled)
     for stage, text in texts.items():
-        stored, made = tmp_path / f"{stage}.mlir", tmp_path / f"{stage}.c"
+        stored, made = tmp_path / f"{stage}.mlir", tmp_path / f"{stage}.txt"
         stored.write_text(text)
-        assert opt.run([str(stored), "-t", "c", "-o", str(made)]) == 0
-        assert made.read_text() == expected, f"{stage}: other C than in one go"
+        assert opt.run([str(stored), "-t", language, "-o", str(made)]) == 0
+        assert made.read_text() == expected, f"{stage}: another text than in one go"
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -90,20 +93,20 @@ def as_c(values: list[np.ndarray | int]) -> list[ctypes.c_void_p | ctypes.c_int6
 
 @pytest.mark.parametrize("machine", ["native", "plain"])
 @pytest.mark.parametrize("model", MODELS)
-def test_generated_rows_equal_numpy_and_llvm(
+def test_generated_rows_equal_numpy_in_both_languages(
     model: str, machine: str, cut: Callable[..., Path], tmp_path: Path
 ) -> None:
     module = stages(cut(model))[1]
     functions = row_functions(module)
     assert len(functions) >= 2
     library = compile_c(emit_functions(functions, linkage=""), tmp_path, machine)
-    jit = Jit(llvm_text(functions))
+    of_llvm = compile_llvm(emit_llvm(functions, linkage=""), tmp_path, machine)
     for function in functions:
         name = function.sym_name.data
         by_c, by_llvm, by_numpy = (copies(arguments(function)) for _ in range(3))
         run_function(function, by_numpy)
         getattr(library, name)(*as_c(by_c))
-        jit.call(name, *as_c(by_llvm))
+        getattr(of_llvm, name)(*as_c(by_llvm))
         for got in (by_c, by_llvm):
             for one, other in zip(got, by_numpy, strict=True):
                 if isinstance(other, np.ndarray):

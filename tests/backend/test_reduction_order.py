@@ -1,7 +1,7 @@
-"""The order of a reduction is written in the IR: C for three machines, LLVM and numpy give equal bits.
+"""The order of a reduction is written in the IR: C and LLVM for three machines and numpy give equal bits.
 
-Sum, softmax, RMSNorm and exp go from one IR to C, compiled by the system's compiler for this machine, for
-AVX2 and for plain x86-64; to LLVM IR, compiled by llvmlite; and to the numpy interpreter.
+Sum, softmax, RMSNorm and exp go from one IR to C, compiled by the system's compiler, and to LLVM IR, compiled
+by llvmlite, each for this machine, for AVX2 and for plain x86-64; and to the numpy interpreter.
 """
 
 import ctypes
@@ -12,9 +12,9 @@ import pytest
 from xdsl.dialects.func import FuncOp
 
 from ck.backend.c.text import emit_module
+from ck.backend.llvm.text import emit_module as emit_llvm
 from ck.ir.rt.evaluate_loops import run_function
-from tests.backend.compile import FLAGS, assert_bits, compile_c, expand, parse
-from tests.backend.llvm_text import Jit, llvm_text
+from tests.backend.compile import FLAGS, LlvmLibrary, assert_bits, compile_c, compile_llvm, expand, parse
 from tests.backend.row_kernels import COLUMNS, KERNELS, ROWS
 
 BEGIN, END = 1, ROWS - 1
@@ -36,9 +36,10 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return compile_c(emit_module(module()), tmp_path_factory.mktemp("kernels"), request.param)
 
 
-@cache
-def jit() -> Jit:
-    return Jit(llvm_text(functions().values()))
+@pytest.fixture(scope="session", params=FLAGS)
+def llvm_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LlvmLibrary:
+    """The same of LLVM IR."""
+    return compile_llvm(emit_llvm(module()), tmp_path_factory.mktemp("kernels"), request.param)
 
 
 def inputs(columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,9 +81,9 @@ def test_c_equals_numpy(kernel: str, columns: int, library: ctypes.CDLL) -> None
 
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_llvm_equals_numpy(kernel: str, columns: int) -> None:
+def test_llvm_equals_numpy(kernel: str, columns: int, llvm_library: LlvmLibrary) -> None:
     arrays = buffers(kernel, columns)
-    jit().call(f"{kernel}_{columns}", *arguments(arrays))
+    getattr(llvm_library, f"{kernel}_{columns}")(*arguments(arrays))
     assert_bits(arrays[-1], by_numpy(kernel, columns))
 
 

@@ -1,7 +1,8 @@
-"""Generated functions of row-wise ops: lowered, expanded, compiled, and run in numpy and in C."""
+"""Generated functions of row-wise ops: lowered, expanded, compiled, and run in numpy, in C and in LLVM."""
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Region
 
+from ck.backend.c.text import emit_module as emit_c
+from ck.backend.llvm.text import emit_module as emit_llvm
 from ck.ir.lower_rows import lower_fused
 from ck.ir.op import CkOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.rt.evaluate_loops import run_function
 from ck.ir.types import shape
-from tests.backend.compile import expand
+from tests.backend.compile import LlvmLibrary, compile_c, compile_llvm, expand
 
 # What a row that must not be written holds.
 UNTOUCHED = -7
@@ -55,7 +58,28 @@ def run_loops(function: FuncOp, group: FusedOp, inputs: Sequence[Any]) -> list[n
     return outs
 
 
-def run_c(library: ctypes.CDLL, name: str, group: FusedOp, inputs: Sequence[Any]) -> list[np.ndarray]:
+Libraries = tuple[ctypes.CDLL, LlvmLibrary]
+
+
+def compile_both(module: ModuleOp, folder: Path) -> Libraries:
+    """The functions of `module` through both backends."""
+    return compile_c(emit_c(module), folder), compile_llvm(emit_llvm(module), folder)
+
+
+def assert_same_bits(
+    libraries: Libraries, name: str, group: FusedOp, inputs: Sequence[Any], rows: Sequence[np.ndarray]
+) -> None:
+    """Both compiled functions write the bits of `rows`, and nothing past the last row."""
+    for library in libraries:
+        for got, same in zip(rows, _run_compiled(library, name, group, inputs), strict=True):
+            np.testing.assert_array_equal(got.view(np.uint32), same.view(np.uint32))
+    for got in rows:
+        assert (got[group.rows :] == UNTOUCHED).all(), "rows past the last were written"
+
+
+def _run_compiled(
+    library: ctypes.CDLL | LlvmLibrary, name: str, group: FusedOp, inputs: Sequence[Any]
+) -> list[np.ndarray]:
     """All rows by the compiled function, in two calls as two threads would make."""
     outs = buffers(group)
     given = [

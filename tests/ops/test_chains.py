@@ -1,19 +1,22 @@
 """Several ops in one generated function: outputs that are read again, sums of what is never stored."""
 
-import ctypes
-
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
-from ck.backend.c.text import emit_module
 from ck.ir.dialects import context
 from ck.ir.evaluate import Environment, evaluate, find_function
 from ck.ir.ops.fused import FusedOp
 from ck.passes.fuse_rows import FuseRowsPass
-from tests.backend.compile import compile_c
-from tests.ops.row_functions import UNTOUCHED, function_named, lower, run_c, run_loops
+from tests.ops.row_functions import (
+    Libraries,
+    assert_same_bits,
+    compile_both,
+    function_named,
+    lower,
+    run_loops,
+)
 
 ROWS = 5
 WIDTHS = (17, 65, 100)
@@ -87,8 +90,8 @@ def generated(groups: dict[str, FusedOp]) -> ModuleOp:
 
 
 @pytest.fixture(scope="module")
-def compiled(generated: ModuleOp, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return compile_c(emit_module(generated), tmp_path_factory.mktemp("chains"))
+def compiled(generated: ModuleOp, tmp_path_factory: pytest.TempPathFactory) -> Libraries:
+    return compile_both(generated, tmp_path_factory.mktemp("chains"))
 
 
 def arguments(width: int) -> dict[str, np.ndarray]:
@@ -106,15 +109,13 @@ def test_one_function_does_what_the_ops_do(
     plain: ModuleOp,
     groups: dict[str, FusedOp],
     generated: ModuleOp,
-    compiled: ctypes.CDLL,
+    compiled: Libraries,
 ) -> None:
     name, given = f"{chain}_{width}", arguments(width)
     group = groups[name]
     inputs = [given[value.name_hint or ""] for value in group.inputs]
     loops = run_loops(function_named(generated, name), group, inputs)
-    for got, same in zip(loops, run_c(compiled, name, group, inputs), strict=True):
-        np.testing.assert_array_equal(got.view(np.uint32), same.view(np.uint32))
-        assert (got[ROWS:] == UNTOUCHED).all()
+    assert_same_bits(compiled, name, group, inputs, loops)
     exact = [value.astype(np.float64) for value in given.values()]
     wanted = evaluate(plain, name, exact, Environment({}))
     assert len(loops) == len(wanted) == len(group.outputs)

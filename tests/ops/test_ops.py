@@ -1,7 +1,6 @@
 """Every op against its own definition: text, refusals, generated code. Kernels: test_kernels.py, gradients:
 test_gradients.py."""
 
-import ctypes
 import inspect
 from functools import cache
 from typing import Any
@@ -12,7 +11,6 @@ from xdsl.dialects.builtin import IndexType, ModuleOp
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import VerifyException
 
-from ck.backend.c.text import emit_module
 from ck.ir.dialects import context
 from ck.ir.op import CkOp, KernelOp, RowWise
 from ck.ir.ops import OPS
@@ -21,10 +19,17 @@ from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.types import KvType, tensor
-from tests.backend.compile import compile_c
 from tests.ops.case import FOLDER, OpCase, Refusal, Sample, draw
 from tests.ops.records import CASES, function, name_of, samples
-from tests.ops.row_functions import UNTOUCHED, function_named, fuse, lower, run_c, run_loops
+from tests.ops.row_functions import (
+    Libraries,
+    assert_same_bits,
+    compile_both,
+    function_named,
+    fuse,
+    lower,
+    run_loops,
+)
 
 # Leaves and groups, which have no formula of their own: test_structural.py.
 STRUCTURAL = {WeightOp, CacheOp, FusedOp, YieldOp}
@@ -109,24 +114,21 @@ def module() -> ModuleOp:
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """All generated functions as C."""
-    return compile_c(emit_module(module()), tmp_path_factory.mktemp("ops"))
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Libraries:
+    """All generated functions."""
+    return compile_both(module(), tmp_path_factory.mktemp("ops"))
 
 
 @pytest.mark.parametrize(("case", "sample"), samples(RowWise))
 def test_generated_code_means_the_reference(
-    case: OpCase, sample: Sample, compiled: ctypes.CDLL, request: pytest.FixtureRequest
+    case: OpCase, sample: Sample, compiled: Libraries, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.callspec.id
     group = groups()[name]
     for scale in case.scales:
         inputs = [operand.value for operand in draw(sample, scale)]
         loops = run_loops(function_named(module(), name), group, inputs)
-        in_c = run_c(compiled, name, group, inputs)
-        for got, same in zip(loops, in_c, strict=True):
-            np.testing.assert_array_equal(got.view(np.uint32), same.view(np.uint32))
-            assert (got[group.rows :] == UNTOUCHED).all(), "rows past the last were written"
+        assert_same_bits(compiled, name, group, inputs, loops)
         assert_close(case, sample, inputs, [rows[: group.rows] for rows in loops])
 
 

@@ -28,16 +28,18 @@ def binding() -> Any:
 
 
 @cache
-def _machine() -> Any:
+def _machine(features: str | None = None) -> Any:
+    """Code for these features, `+avx2,-avx512f,…`; without, for those that this CPU reports."""
     llvm = binding()
-    features = llvm.get_host_cpu_features().flatten()
+    if features is None:
+        features = llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(features=features, opt=3, reloc="pic", codemodel="small")
 
 
-def _optimised(text: str) -> Any:
+def _optimised(text: str, machine: Any) -> Any:
     """The module of `text`, optimised. Raises InternalError for text that LLVM does not take."""
-    llvm, machine = binding(), _machine()
+    llvm = binding()
     layout = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
     try:
         module = llvm.parse_assembly(layout + text)
@@ -52,17 +54,19 @@ def _optimised(text: str) -> Any:
     return module
 
 
-def build_object(source: Path, target: Path) -> None:
-    """Compile the text in `source` into the object file `target`.
+def build_object(source: Path, target: Path, features: str | None = None) -> None:
+    """Compile the text in `source` into the object file `target`, for this CPU or one with `features`.
 
     Raises MachineError without llvmlite, InternalError for text that LLVM does not take.
     """
-    target.write_bytes(_machine().emit_object(_optimised(source.read_text())))
+    machine = _machine(features)
+    target.write_bytes(machine.emit_object(_optimised(source.read_text(), machine)))
 
 
 def assembly(text: str) -> str:
     """The machine's instructions for `text`. Raises what `build_object` raises."""
-    return _machine().emit_assembly(_optimised(text))
+    machine = _machine()
+    return machine.emit_assembly(_optimised(text, machine))
 
 
 def identity() -> str:
