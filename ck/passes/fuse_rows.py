@@ -23,6 +23,7 @@ After:
 
 Keeps two groups apart when their rows differ in number, or when joining them would close a cycle; and an op
 that the backward pass recomputes from those of the forward pass: with them it would be done at once and kept.
+Leaves out what nothing reads.
 """
 
 from collections.abc import Iterable
@@ -136,11 +137,14 @@ class _Groups:
         return ordered
 
 
-def _outline(group: list[Operation]) -> FusedOp:
-    """The `ck.fused` of `group`, and its results in place of the group's."""
+def _outline(group: list[Operation]) -> FusedOp | None:
+    """The `ck.fused` of `group`, and its results in place of the group's; None where nothing reads those."""
     inside = set(group)
     inputs = list(dict.fromkeys(v for op in group for v in op.operands if v.owner not in inside))
     outputs = [result for op in group for result in op.results if _used_outside(result, inside)]
+    if not outputs:
+        _erase(group)
+        return None
     block = Block(arg_types=[value.type for value in inputs])
     mapping: dict[SSAValue, SSAValue] = {}
     for value, arg in zip(inputs, block.args, strict=True):
@@ -155,9 +159,13 @@ def _outline(group: list[Operation]) -> FusedOp:
     for old, new in zip(outputs, fused.results, strict=True):
         new.name_hint = old.name_hint
         old.replace_uses_with_if(new, lambda use: use.operation not in inside)
+    _erase(group)
+    return fused
+
+
+def _erase(group: list[Operation]) -> None:
     for op in reversed(group):
         op.erase()
-    return fused
 
 
 def _used_outside(value: SSAValue, inside: Iterable[Operation]) -> bool:
@@ -185,4 +193,6 @@ class FuseRowsPass(ModulePass):
             for inner in list(block.ops):
                 inner.detach()
             for step in ordered:
-                block.add_op(_outline(step) if step[0] in groups.members else step[0])
+                made = _outline(step) if step[0] in groups.members else step[0]
+                if made is not None:
+                    block.add_op(made)

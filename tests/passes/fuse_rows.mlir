@@ -68,3 +68,15 @@ func.func @recomputed(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
   %d = ck.mul %t, %p : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
   func.return %d : tensor<2x32xf32>
 }
+
+// What nothing reads is not made.
+// CHECK-LABEL: @dead
+// CHECK:         %y = ck.fused
+// CHECK:           ck.silu
+// CHECK-NOT:     ck.fused
+func.func @dead(%x: tensor<2x32xf32>, %z: tensor<4x32xf32>) -> tensor<2x32xf32> {
+  %a = ck.silu %z : tensor<4x32xf32> -> tensor<4x32xf32>
+  %b = ck.silu %a : tensor<4x32xf32> -> tensor<4x32xf32>
+  %y = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %y : tensor<2x32xf32>
+}
