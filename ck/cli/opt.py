@@ -87,6 +87,9 @@ class CkOpt(xDSLOptMain):
                     "--reproduce: the file says which passes to run; leave out -p, -t and --check"
                 )
             recorded = read_reproducer(Path(args.reproduce))
+            if recorded.target not in self.available_targets:
+                names = ", ".join(self.available_targets)
+                raise UsageError(f"{args.reproduce}: --target takes one of {names}, got {recorded.target}")
             args.passes, args.target, args.check = recorded.passes, recorded.target, recorded.check
 
     def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:

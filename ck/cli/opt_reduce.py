@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from xdsl.dialects.builtin import ModuleOp
 
-from ck.cli.output import write_result
+from ck.cli.output import is_stream, write_result
 from ck.errors import MalformedError, UsageError
 from ck.ir.reduce import Reduction
 
@@ -98,7 +98,7 @@ def reduce_file(
             keep()
 
         def keep() -> None:
-            if output is not None:
+            if output is not None and not is_stream(output):
                 write_result(f"{comments}{reduction.best!s}\n", output)
 
         reduction = Reduction(module, still_fails, seconds, report)

@@ -38,15 +38,25 @@ def write_table(rows: Sequence[Sequence[str]]) -> None:
 def write_result(data: str | bytes, path: str | None) -> None:
     """`data` to the file at `path`, whole or not at all, or to stdout when there is none.
 
-    Raises UsageError when there can be no file at `path`.
+    A device or a pipe at `path` stays, and is written to. Raises UsageError when there can be no file.
     """
     if path is None or path == "-":
         click.echo(data, nl=isinstance(data, str) and not data.endswith("\n"))
         return
+    encoded = data.encode() if isinstance(data, str) else data
     try:
-        _replace_file(Path(path), data.encode() if isinstance(data, str) else data)
+        if is_stream(path):
+            Path(path).write_bytes(encoded)
+        else:
+            _replace_file(Path(path), encoded)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(f"{path}: must be a file that can be written, {error.strerror}") from error
+
+
+def is_stream(path: str) -> bool:
+    """Whether `path` is a device or a pipe, such as /dev/null."""
+    target = Path(path)
+    return target.is_char_device() or target.is_fifo()
 
 
 def _replace_file(target: Path, data: bytes) -> None:

@@ -1,0 +1,307 @@
+"""What a pass that crashes and a failed check leave, and that it replays."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
+from xdsl.utils.exceptions import PassFailedException
+
+import ck
+from ck.cli import opt
+from ck.errors import InternalError, UnsupportedError
+from ck.ir.dialects import context
+from ck.ir.ops.mul import MulOp
+from ck.ir.ops.silu import SiluOp
+from ck.ir.reduce.way import Size
+from ck.passes.fuse_rows import FuseRowsPass
+from ck.passes.pipeline import ORDER, run_pass, run_stages
+from ck.passes.reproducer import PassCrash
+from tests.passes.random_graphs import random_graph
+
+ROW = """// a gate
+func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
+  %a = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
+  %b = ck.scale %a {factor = 2.0 : f32} : tensor<2x32xf32> -> tensor<2x32xf32>
+  %y = ck.mul %b, %x : tensor<2x32xf32>, tensor<2x32xf32> -> tensor<2x32xf32>
+  func.return %y : tensor<2x32xf32>
+}
+"""
+Apply = Callable[[FuseRowsPass, Context, ModuleOp], None]
+
+
+@pytest.fixture
+def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CK_TRACEBACK", raising=False)
+    Path("row.mlir").write_text(ROW)
+    return "row.mlir"
+
+
+@pytest.fixture
+def fuse_rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Apply], None]:
+    """Call to put something else in the place of what ck-fuse-rows does."""
+    return lambda apply: monkeypatch.setattr(FuseRowsPass, "apply", apply)
+
+
+def raising(error: Exception) -> Apply:
+    def apply(self: FuseRowsPass, ctx: Context, module: ModuleOp) -> None:
+        next(iter(module.walk())).attributes.clear()
+        raise error
+
+    return apply
+
+
+def left() -> list[Path]:
+    """Reproducers in the working directory."""
+    return sorted(Path().glob("ck-reproducer-*.mlir"))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), AssertionError("two\nlines"), InternalError("C: no"), RecursionError("deep")]
+)
+def test_a_crash_leaves_a_file_that_replays_it(
+    row: str,
+    error: Exception,
+    fuse_rows: Callable[[Apply], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(FuseRowsPass, "apply", raising(error))
+        assert opt.run([row, "-p", "cse,ck-fuse-rows,ck-expand-math"]) == 70
+        out, err = capsys.readouterr()
+        (file,) = left()
+        why = f"ck-fuse-rows raised {type(error).__name__}: {' '.join(str(error).split())}"
+        assert out == ""
+        assert err.splitlines() == [
+            f"ck-opt: this is a defect in ck: {why}",
+            f"ck-opt: {file} holds the IR before it; to replay it: ck-opt --reproduce {file}",
+        ]
+        first, second, *_ = file.read_text().splitlines()
+        assert first == f"// ck-opt reproducer: {why}"
+        assert second == "// configuration: --passes=ck-fuse-rows"
+        assert "//   tests/cli/test_opt_debugging.py:" in file.read_text()
+        assert opt.run(["--reproduce", str(file)]) == 70
+        assert capsys.readouterr().err.splitlines() == [f"ck-opt: this is a defect in ck: {why}"]
+        assert left() == [file]
+    assert opt.run(["--reproduce", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: does not fail any more\n"
+
+
+def test_what_a_pass_declines_is_no_crash(
+    row: str, fuse_rows: Callable[[Apply], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fuse_rows(raising(PassFailedException("not this")))
+    assert opt.run([row, "-p", "ck-fuse-rows"]) == 3
+    fuse_rows(raising(UnsupportedError("row.mlir: not this either")))
+    assert opt.run([row, "-p", "ck-fuse-rows"]) == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "ck-opt: row.mlir: not this",
+        "ck-opt: row.mlir: not this either",
+    ]
+    assert left() == []
+
+
+def test_what_does_not_verify_is_the_pass_to_blame(
+    row: str, fuse_rows: Callable[[Apply], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forget_the_scale(self: FuseRowsPass, ctx: Context, module: ModuleOp) -> None:
+        (scale,) = (op for op in module.walk() if op.name == "ck.scale")
+        del scale.properties["factor"]
+
+    fuse_rows(forget_the_scale)
+    assert opt.run([row, "-p", "ck-fuse-rows"]) == 70
+    assert "ck-fuse-rows left what does not verify: " in capsys.readouterr().err
+    (file,) = left()
+    assert opt.run(["--reproduce", str(file)]) == 70
+    assert opt.run([row, "-p", "ck-fuse-rows", "--disable-verify", "-t", "mlir", "-o", "out"]) == 0
+
+
+def test_the_traceback_is_printed_when_asked_for(
+    row: str,
+    fuse_rows: Callable[[Apply], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CK_TRACEBACK", "1")
+    fuse_rows(raising(KeyError("x")))
+    assert opt.run([row, "-p", "ck-fuse-rows"]) == 70
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
+
+
+def test_reproducers_go_where_they_are_told(
+    row: str, fuse_rows: Callable[[Apply], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fuse_rows(raising(KeyError("x")))
+    assert opt.run([row, "-p", "ck-fuse-rows", "--reproducer-dir", "a/b"]) == 70
+    (file,) = Path("a/b").iterdir()
+    assert f"to replay it: ck-opt --reproduce {file}" in capsys.readouterr().err
+    assert opt.run([row, "-p", "ck-fuse-rows", "--reproducer-dir", f"{row}/c"]) == 70
+    assert (
+        "ck-opt: no reproducer: row.mlir/c: a directory that can be written is required, not a directory"
+        in capsys.readouterr().err
+    )
+
+
+def test_options_of_a_pass_are_kept(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ck.passes.recompute_activations import RecomputeActivationsPass
+
+    def crash(self: RecomputeActivationsPass, ctx: Context, module: ModuleOp) -> None:
+        raise KeyError(self.budget)
+
+    monkeypatch.setattr(RecomputeActivationsPass, "apply", crash)
+    assert opt.run([row, "-p", "ck-recompute-activations{budget=0.5}"]) == 70
+    (file,) = left()
+    assert "raised KeyError: 0.5" in file.read_text()
+    assert opt.run(["--reproduce", str(file)]) == 70
+
+
+def test_a_target_that_crashes_is_replayed_too(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opt.run([row, "-t", "c"]) == 70
+    (file,) = left()
+    assert file.name.startswith("ck-reproducer-target-c-")
+    capsys.readouterr()
+    assert opt.run(["--reproduce", str(file)]) == 70
+    assert "target c raised InternalError: " in capsys.readouterr().err
+
+
+def lose_gates(self: FuseRowsPass, ctx: Context, module: ModuleOp) -> None:
+    """Wrong: a product with a silu takes what the silu takes."""
+    for op in list(module.walk()):
+        if isinstance(op, MulOp):
+            op.operands = [v.owner.x if isinstance(v.owner, SiluOp) else v for v in op.operands]
+
+
+@pytest.fixture
+def graph(row: str) -> Path:
+    path = Path("graph.mlir")
+    path.write_text(str(random_graph(1).module))
+    return path
+
+
+def test_a_failed_check_leaves_a_small_file(
+    graph: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(FuseRowsPass, "apply", lose_gates)
+        assert opt.run([str(graph), "-p", "cse,ck-fuse-rows,dce", "--check"]) == 5
+        (file,) = left()
+        err = capsys.readouterr().err
+        assert "ck-opt: ck-fuse-rows changes what @prefill computes, case " in err
+        assert f"to replay it: ck-opt --reproduce {file}" in err.splitlines()[-1]
+        assert file.read_text().splitlines()[1] == "// configuration: --passes=ck-fuse-rows --check"
+        module = Parser(context(), file.read_text()).parse_module()
+        assert Size.of(module).n_ops == 2
+        assert opt.run(["--reproduce", str(file)]) == 5
+        err = capsys.readouterr().err
+        assert "ck-opt: ck-fuse-rows changes what @" in err
+        assert "reproducer" not in err
+        assert left() == [file]
+    assert opt.run(["--reproduce", str(file)]) == 0
+    assert "does not fail any more" in capsys.readouterr().out
+
+
+def test_a_failed_check_keeps_the_ir_whole_when_told(graph: Path, fuse_rows: Callable[[Apply], None]) -> None:
+    fuse_rows(lose_gates)
+    assert opt.run([str(graph), "-p", "ck-fuse-rows", "--check", "--no-reduce"]) == 5
+    (file,) = left()
+    assert Size.of(Parser(context(), file.read_text()).parse_module()).n_ops > 90
+    assert opt.run(["--reproduce", str(file)]) == 5
+
+
+FIRST = "// ck-opt reproducer: why\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        (None, 2, "file.mlir: no such file"),
+        (ROW, 3, "file.mlir: a reproducer begins with the lines '// ck-opt reproducer:' and '// config"),
+        (FIRST, 3, "file.mlir: a reproducer begins with the lines "),
+        (FIRST + "// configuration: -o /etc/passwd\n", 3, "takes --passes, --target and --check, got -o"),
+        (FIRST + "// configuration: --passes='\n", 3, "file.mlir: its configuration cannot be read: "),
+        (FIRST + "// configuration: --passes\n", 3, "file.mlir: its configuration cannot be read: "),
+        (FIRST + "// configuration: --passes=none\n", 2, "--passes: Unrecognized passes: ['none']"),
+        (
+            FIRST + "// configuration: --target=none\n",
+            2,
+            "file.mlir: --target takes one of mlir, c, llvm, got none",
+        ),
+        (FIRST + "// configuration: --passes=cse\nfunc.func @f( {", 3, "file.mlir:3:"),
+        ("// ck-opt reproducer: \udcff", 3, "file.mlir: a reproducer is UTF-8 text, byte 22 is not"),
+    ],
+)
+def test_files_that_are_no_reproducers(
+    row: str, text: str | None, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        Path("file.mlir").write_text(text, errors="surrogateescape")
+    assert opt.run(["--reproduce", "file.mlir"]) == code
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reproduce", "row.mlir", "row.mlir"], "ck-opt: takes one file, got row.mlir and row.mlir"),
+        (["--reproduce", "row.mlir", "-p", "cse"], "--reproduce: the file says which passes to run"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    row: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert opt.run(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_pipeline_hands_over_what_was_there_before_the_crash(
+    fuse_rows: Callable[[Apply], None],
+) -> None:
+    expected = random_graph(2).module
+    for kind in ORDER[ORDER.index(CommonSubexpressionElimination) : ORDER.index(FuseRowsPass)]:
+        run_pass(context(), expected, kind)
+    error = KeyError("x")
+    fuse_rows(raising(error))
+    with pytest.raises(PassCrash, match="ck-fuse-rows raised KeyError: 'x'") as crash:
+        list(run_stages(context(), random_graph(2).module))
+    assert crash.value.before == str(expected)
+    assert list(crash.value.passes) == ["ck-fuse-rows"]
+    assert crash.value.__cause__ is error
+
+
+def test_a_verb_keeps_the_reproducer_in_the_cache(
+    fuse_rows: Callable[[Apply], None],
+    cut: Callable[..., Path],
+    ck_main: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    model = cut("smollm2-135m", n_layers=1)
+    fuse_rows(raising(KeyError("x")))
+    done = ck_main("compile", str(model), "-c", "64", "-b", "16")
+    (file,) = (tmp_path / "cache" / "reproducers").iterdir()
+    assert (done.code, done.out) == (70, "")
+    assert done.err.splitlines()[-2:] == [
+        "ck: this is a defect in ck: ck-fuse-rows raised KeyError: 'x'",
+        f"ck: {file} holds the IR before it; to replay it: ck-opt --reproduce {file}",
+    ]
+    assert "Traceback" not in done.err
+    assert opt.run(["--reproduce", str(file)]) == 70
+
+
+def test_python_gets_the_way_to_replay_with_the_exception(
+    fuse_rows: Callable[[Apply], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
+    small = ck.template("llama", layers=1, embed_dim=32, hidden_dim=32, num_heads=2, vocab_size=64)
+    fuse_rows(raising(KeyError("x")))
+    with pytest.raises(PassCrash, match="ck-fuse-rows raised KeyError: 'x'") as crash:
+        ck.compile(small, mode="train", batch=1, seq=8)
+    (file,) = (tmp_path / "reproducers").iterdir()
+    (note,) = crash.value.__notes__
+    assert note == f"{file} holds the IR before it; to replay it: ck-opt --reproduce {file}"
