@@ -258,3 +258,6 @@ _EMIT: dict[type[Operation], Callable[[Values, Any], None]] = {
     memref.AllocaOp: _allocate,
     memref.CopyOp: _copy,
 }
+
+# Every operation that has a C of its own.
+KNOWN = frozenset[type[Operation]]({*expressions.ELEMENTWISE, *expressions.LANES, *expressions.CASTS, *_EMIT})

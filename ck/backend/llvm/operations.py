@@ -311,3 +311,6 @@ _EMIT: dict[type[Operation], Callable[[Body, Any], None]] = {
     memref.AllocaOp: _allocate,
     memref.CopyOp: _copy,
 }
+
+# Every operation that has an LLVM of its own.
+KNOWN = frozenset[type[Operation]]({*_BINARY, *_INTRINSICS, *_CASTS, *_EMIT})
