@@ -44,7 +44,7 @@ class AssignLayoutsPass(ModulePass):
     """`ck-assign-layouts{target}`: `target` names the machine; all of them use `r16`."""
 
     name = "ck-assign-layouts"
-    TIER: ClassVar[Tier] = Tier(1e-6, "activations of 15 bits", specials=False)
+    TIER: ClassVar[Tier] = Tier(1e-5, "activations of 15 bits", specials=False)
     target: str = "native"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
