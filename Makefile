@@ -13,6 +13,9 @@ kernels-sanitized:  # the C tests under address and undefined-behaviour sanitize
 kill-trials:        # kill -9 a trainer at 100 random moments; the test has 12 of them
 	CK_KILL_TRIALS=100 $(PYTHON) -m pytest tests/train/test_runs.py -k killed
 
+backends:           # C and LLVM on 512 tokens of both demo models, bit for bit (a minute)
+	CK_BACKENDS=full $(PYTHON) -m pytest tests/runtime/test_backends.py
+
 peer:               # build llama.cpp, the peer of the figures (about ten minutes, cached)
 	$(PYTHON) benchmarks/peers/llama_cpp.py
 
@@ -31,4 +34,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: test runtime kernels-sanitized kill-trials peer bench bench-training parity docs
+.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials peer bench bench-training parity docs

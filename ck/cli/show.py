@@ -32,6 +32,7 @@ def command(model: str, tensors: bool, template: bool, as_json: bool, **given: A
         _print_template(file, as_json)
         return
     facts = _facts(file, take(ProgramOptions, given))
+    facts["backend"] = _backend(model)
     if tensors:
         facts["tensors"] = _tensors(file)
     if as_json:
@@ -80,6 +81,17 @@ def _facts(file: "GgufFile", options: ProgramOptions) -> dict[str, Any]:
     return facts
 
 
+def _backend(model: str) -> str | None:
+    """What made the program of a run directory; None for another model."""
+    import json
+
+    from ck.runtime.resolve import run_directory
+
+    run = run_directory(model)
+    found = None if run is None else json.loads((run / "run.json").read_text("utf-8")).get("backend")
+    return found if isinstance(found, str) else None
+
+
 def _tokenizer(source: "ModelSource") -> dict[str, Any]:
     from ck.frontend.vocabulary import read_vocabulary
 
@@ -125,6 +137,7 @@ def _print(facts: dict[str, Any]) -> None:
     rows = [["file", facts["file"]], ["name", facts["name"]], ["license", facts["license"]]]
     rows += [["type", facts["model_type"]]]
     rows += [["parameters", f"{facts['n_params'] / 1e6:.2f} M in {mebibytes(facts['n_bytes'])}"]]
+    rows += [["backend", facts["backend"]]] if facts["backend"] else []
     for share in facts["storage"]:
         what = f"{share['n_tensors']} tensors, {share['n_params'] / 1e6:.2f} M, {mebibytes(share['n_bytes'])}"
         rows.append([f"  {share['storage']}", what])

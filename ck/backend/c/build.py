@@ -32,7 +32,7 @@ def compiler() -> list[str]:
     """The compiler's command: $CC, else cc. Raises CompilerError when there is none."""
     command = _command()
     if shutil.which(command[0]) is None:
-        raise CompilerError(f"{_called()} is not on PATH: apt-get install gcc, or set CC")
+        raise CompilerError(f"{called()} is not on PATH: apt-get install gcc, or set CC")
     return command
 
 
@@ -44,7 +44,7 @@ def _command() -> list[str]:
         raise CompilerError(f"CC: must be a command, {given} has {str(error).lower()}") from error
 
 
-def _called() -> str:
+def called() -> str:
     """The compiler as messages name it."""
     source = "CC: " if os.environ.get("CC", "").strip() else ""
     return f"{source}C compiler {shlex.join(_command())}"
@@ -83,11 +83,11 @@ def _compile(source: Path, target: Path, options: Sequence[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
-        raise CompilerError(f"{_called()} does not start: {error.strerror}") from error
+        raise CompilerError(f"{called()} does not start: {error.strerror}") from error
     source.with_name("cc.log").write_text(shlex.join(command) + "\n" + done.stdout + done.stderr)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
         first = next((line for line in lines if "error" in line), lines[0])
-        raise CompilerError(f"{_called()} failed, exit code {done.returncode}: {first}")
+        raise CompilerError(f"{called()} failed, exit code {done.returncode}: {first}")
     if not target.is_file():
-        raise CompilerError(f"{_called()} made no program; set CC to one that does")
+        raise CompilerError(f"{called()} made no program; set CC to one that does")

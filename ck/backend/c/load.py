@@ -3,13 +3,14 @@
 import ctypes
 from pathlib import Path
 
-from ck.errors import InternalError, MachineError
+from ck.backend.c.build import CompilerError, called
+from ck.errors import InternalError
 
 
 class LoadedObject:
     """The shared object at `path`; what it calls must be visible in the process already.
 
-    Raises MachineError when it does not load.
+    Raises CompilerError when it does not load.
     """
 
     def __init__(self, path: Path) -> None:
@@ -17,7 +18,8 @@ class LoadedObject:
         try:
             self._library = ctypes.CDLL(str(path))
         except OSError as error:
-            raise MachineError(f"{path}: does not load: {error}; compile it again") from error
+            why = str(error).removeprefix(f"{path}: ")
+            raise CompilerError(f"{called()} made a program that does not load: {why}") from error
 
     def address(self, symbol: str) -> int:
         """Where a function or a constant lies. Raises InternalError when there is no such symbol."""

@@ -1,0 +1,201 @@
+"""Which backend makes a program: the one named, else C where a C compiler works, else LLVM with a word."""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ck
+from ck.backend.c.build import compiler_identity
+from ck.errors import CkWarning, MachineError, UsageError
+from ck.runtime import store
+from ck.runtime.model import Model
+from tests.train.small_runs import template
+
+IDS = np.arange(3, 20)
+
+
+@pytest.fixture
+def compile_model(
+    cut: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Model]:
+    """Compiles a cut of a model, whose programs are in a cache of their own."""
+    path = cut("smollm2-135m", 1, 4096)
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("CC", raising=False)
+
+    def call(**options: Any) -> Model:
+        return ck.compile(path, context_len=64, chunk=16, **options)
+
+    return call
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """`compiler(script)`: CC is a program that runs the shell script; the file returned counts its starts."""
+
+    def install(script: str) -> Path:
+        starts, program = tmp_path / "starts", tmp_path / "my-cc"
+        program.write_text(f"#!/bin/sh\necho started >> {starts}\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("CC", str(program))
+        return starts
+
+    return install
+
+
+def quietly(made: Callable[[], Model]) -> Model:
+    """What is made without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CkWarning)
+        return made()
+
+
+def test_c_is_taken_where_a_compiler_works(compile_model: Callable[..., Model]) -> None:
+    model = quietly(compile_model)
+    assert model.info["backend"] == "c"
+    assert model.info["toolchain"] == compiler_identity()
+    assert '#include "ck_rt.h"' in model.source()
+
+
+@pytest.mark.parametrize("given", ["no-such-cc", "/no/such/cc -O1", '"gcc'])
+def test_llvm_is_taken_where_none_is(
+    given: str, compile_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = compile_model()(IDS)
+    monkeypatch.setenv("CC", given)
+    with pytest.warns(CkWarning, match="^taking backend llvm, which gives the same results: CC: ") as caught:
+        model = compile_model()
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    assert model.info["backend"] == "llvm"
+    assert np.array_equal(model(IDS), want)
+
+
+def test_an_empty_path_has_no_compiler(
+    compile_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.warns(CkWarning, match=r"results: C compiler cc is not on PATH: apt-get install gcc"):
+        assert compile_model().info["backend"] == "llvm"
+
+
+# What a compiler may do in place of its work, and what is said of it.
+BROKEN = {
+    "exit 1": "failed, exit code 1: it says nothing",
+    "echo 'a.c:1:10: fatal error: stdint.h: none' >&2; exit 1": "code 1: a.c:1:10: fatal error: stdint.h",
+    "exit 0": "made no program",
+    "while [ $# -gt 1 ]; do [ $1 = -o ] && echo text > $2; shift; done": "made a program that does not load",
+}
+
+
+@pytest.mark.parametrize("script", BROKEN)
+def test_a_compiler_that_fails_is_tried_once(
+    script: str, compile_model: Callable[..., Model], compiler: Callable[[str], Path]
+) -> None:
+    starts = compiler(script)
+    with pytest.warns(CkWarning, match="same results: CC: C compiler .*my-cc") as caught:
+        first = compile_model()
+    assert BROKEN[script] in str(caught[0].message)
+    assert first.info["backend"] == "llvm"
+    # Found again, with its reason, by a process that asks in the same way; nothing is compiled.
+    with pytest.warns(CkWarning, match="ck cache prune forgets that$"):
+        again = compile_model(progress=pytest.fail)
+    assert again.program.directory == first.program.directory
+    assert starts.read_text() == "started\n"
+    # Who asks for LLVM gets the same program, and no word about it.
+    assert quietly(lambda: compile_model(backend="llvm")).program.directory == first.program.directory
+    with pytest.warns(CkWarning):
+        compile_model(force=True)
+    assert starts.read_text() == "started\n" * 2
+
+
+def test_a_compiler_that_works_again_is_taken(
+    compile_model: Callable[..., Model], compiler: Callable[[str], Path]
+) -> None:
+    compiler("exit 1")
+    with pytest.warns(CkWarning):
+        compile_model()
+    compiler(f'exec {shutil.which("cc")} "$@"')
+    assert quietly(compile_model).info["backend"] == "c"
+
+
+def test_c_by_name_is_c_or_an_error(
+    compile_model: Callable[..., Model], compiler: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler("exit 1")
+    with pytest.warns(CkWarning):
+        compile_model()
+    # The program that LLVM made in C's place is not C's.
+    with pytest.raises(MachineError, match=r"failed, exit code 1: .*; or pass --backend llvm") as caught:
+        compile_model(backend="c")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("CC", "no-such-cc")
+    with pytest.raises(MachineError, match=r"^CC: C compiler no-such-cc is not on PATH: .* --backend llvm"):
+        compile_model(backend="c", progress=pytest.fail)
+    with pytest.raises(MachineError, match="--backend llvm"):
+        ck.compile(template(), mode="train", batch=2, seq=32, backend="c")
+
+
+def test_no_backend_at_all_names_both(
+    compile_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-cc")
+    monkeypatch.setattr("ck.backend.backends.find_spec", lambda name: None)
+    both = (
+        "^CC: C compiler no-such-cc is not on PATH: .*; LLVM: package llvmlite is required, found none; run"
+    )
+    with pytest.raises(MachineError, match=both):
+        compile_model()
+    with pytest.raises(MachineError, match=r"^LLVM: package llvmlite is required"):
+        compile_model(backend="llvm")
+    with pytest.raises(UsageError, match=r"^backend: one of c, llvm is required, found gpu$"):
+        compile_model(backend="gpu")
+
+
+def test_both_live_side_by_side(compile_model: Callable[..., Model]) -> None:
+    made = {name: compile_model(backend=name) for name in ("c", "llvm")}
+    for name, model in made.items():
+        assert model.info["backend"] == name
+        again = compile_model(backend=name, progress=pytest.fail)
+        assert again.program.directory == model.program.directory
+    c, llvm = made["c"], made["llvm"]
+    assert c.program.compiled.name, llvm.program.compiled.name == ("program.so", "program.o")
+    assert c.ir("scheduled") == llvm.ir("scheduled")
+    # One's text is made of the other's stored stage, byte for byte.
+    assert (c.source("llvm"), llvm.source("c")) == (llvm.source(), c.source())
+    assert (c.source("c"), llvm.source("llvm")) == (c.source(), llvm.source())
+    assert c.compiled("llvm")[:4] == llvm.compiled("c")[:4] == b"\x7fELF"
+    assert llvm.compiled("llvm") == c.compiled("llvm") == llvm.program.compiled.read_bytes()
+    assert "ck_decode" in c.assembly()
+    assert "ck_decode" in llvm.assembly()
+
+
+def test_a_program_that_names_no_backend_is_none(compile_model: Callable[..., Model]) -> None:
+    """Those of versions that had one backend."""
+    directory = compile_model().program.directory
+    assert store.load(directory) is not None
+    record = json.loads((directory / "run.json").read_text())
+    for other in ({k: v for k, v in record.items() if k != "backend"}, record | {"backend": "gpu"}, [record]):
+        (directory / "run.json").write_text(json.dumps(other))
+        assert store.load(directory) is None
+    # It is made again in its place.
+    assert compile_model().info["backend"] == "c"
+    assert store.load(directory) is not None
+
+
+@pytest.mark.parametrize("name", ["c", "llvm"])
+def test_what_is_loaded_is_checked(name: str, compile_model: Callable[..., Model]) -> None:
+    program = compile_model(backend=name).program
+    good = program.compiled.read_bytes()
+    # Another file: this one is mapped.
+    os.unlink(program.compiled)
+    program.compiled.write_bytes(good[:-1] + b"x")
+    assert store.load(program.directory) is None
+    assert compile_model(backend=name).program.compiled.read_bytes() == good
