@@ -148,7 +148,9 @@ def test_reproducers_go_where_they_are_told(
     )
 
 
-def test_options_of_a_pass_are_kept(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_a_pass_are_kept(
+    row: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ck.passes.recompute_activations import RecomputeActivationsPass
 
     def crash(self: RecomputeActivationsPass, ctx: Context, module: ModuleOp) -> None:
@@ -157,8 +159,9 @@ def test_options_of_a_pass_are_kept(row: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(RecomputeActivationsPass, "apply", crash)
     assert opt.run([row, "-p", "ck-recompute-activations{budget=0.5}"]) == 70
     (file,) = left()
-    assert "raised KeyError: 0.5" in file.read_text()
+    capsys.readouterr()
     assert opt.run(["--reproduce", str(file)]) == 70
+    assert "raised KeyError: 0.5" in capsys.readouterr().err
 
 
 def test_a_target_that_crashes_is_replayed_too(row: str, capsys: pytest.CaptureFixture[str]) -> None:

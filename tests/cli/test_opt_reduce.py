@@ -39,7 +39,7 @@ def script(gate: str) -> str:
         "import re, sys\n"
         "text = open(sys.argv[1]).read()\n"
         "found = re.search(r'(%\\S+) = ck.silu', text)\n"
-        "sys.exit(7 if not found else 3 if re.search(rf'ck.mul .*{found[1]}\\b', text) else 0)\n"
+        "sys.exit(9 if not text.startswith('// a gate') else 7 if not found else 3 if re.search(rf'ck.mul .*{found[1]}\\b', text) else 0)\n"
     )
     return f"{sys.executable} test.py"
 
@@ -113,11 +113,14 @@ def test_a_file_and_a_command_go_together(
 
 
 def test_a_command_that_does_not_end_is_ended(gate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what it started."""
+    command = "sh -c 'sleep 60 & echo $! > child; sleep 60'"
     started = time.monotonic()
-    arguments = ["--reduce", gate, "--test", "sh -c 'sleep 60 & sleep 60'", "--test-timeout", "0.2"]
-    assert opt.run(arguments) == 2
-    assert "--test: a command that ends within 0.2 s is required" in capsys.readouterr().err
+    assert opt.run(["--reduce", gate, "--test", command, "--test-timeout", "0.5"]) == 2
+    assert "--test: a command that ends within 0.5 s is required" in capsys.readouterr().err
     assert time.monotonic() - started < 20
+    state = Path("/proc", Path("child").read_text().strip(), "stat")
+    assert not state.exists() or " Z " in state.read_text()
 
 
 @pytest.mark.parametrize("out", ["nowhere/out.mlir", "gate.mlir/out.mlir", "folder"])
