@@ -39,7 +39,8 @@ def script(gate: str) -> str:
         "import re, sys\n"
         "text = open(sys.argv[1]).read()\n"
         "found = re.search(r'(%\\S+) = ck.silu', text)\n"
-        "sys.exit(9 if not text.startswith('// a gate') else 7 if not found else 3 if re.search(rf'ck.mul .*{found[1]}\\b', text) else 0)\n"
+        "if not text.startswith('// a gate'):\n    sys.exit(9)\n"
+        "sys.exit(7 if not found else 3 if re.search(rf'ck.mul .*{found[1]}\\b', text) else 0)\n"
     )
     return f"{sys.executable} test.py"
 
