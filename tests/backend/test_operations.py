@@ -295,7 +295,7 @@ def pairs(case: Case) -> tuple[np.ndarray, np.ndarray]:
     elif case.values == "divisors":
         first, second = INTEGERS[INTEGERS != -2147483648], INTEGERS[INTEGERS != 0]
     elif case.values in ("small", "positive"):
-        first = second = SMALL if case.values == "small" else SMALL[SMALL >= 0]
+        first = second = SMALL if case.values == "small" else np.append(SMALL[SMALL >= 0], 3e9)
     a, b = (grid.reshape(-1) for grid in np.meshgrid(first, second))
     with np.errstate(all="ignore"):
         return np.resize(a, ROWS * 16).astype(DTYPES[case.a]), np.resize(b, ROWS * 16).astype(DTYPES[case.b])

@@ -7,6 +7,7 @@ import pytest
 from xdsl.dialects.func import FuncOp
 
 from ck.backend.c.text import emit_module
+from ck.backend.names import Names
 from ck.errors import InternalError
 from ck.ir.ops import OPS
 from ck.ir.rt.evaluate_loops import run_function
@@ -92,6 +93,15 @@ def test_hints_that_clash_are_told_apart() -> None:
     }""")
     )
     assert "void f(const float *v_float, float *a_b, float *a_b_1, float *f_1) {" in text
+
+
+def test_a_name_is_free_again_outside_its_scope() -> None:
+    names = Names(["i"])
+    assert [names.fresh("i") for _ in range(2)] == ["i_1", "i_2"]
+    names.push()
+    assert [names.fresh("i"), names.fresh("i_3"), names.fresh("i")] == ["i_3", "i_3_1", "i_4"]
+    names.pop()
+    assert names.fresh("i") == "i_3"
 
 
 # A loop that swaps what it carries, a branch, comparisons with NaN, integers that wrap, shuffles, a buffer.
