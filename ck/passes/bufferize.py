@@ -43,8 +43,9 @@ from ck.ir.check.tier import Tier
 from ck.ir.lower_rows import lower_fused, meaning_of, name_of
 from ck.ir.op import CkOp, InPlace, KernelCall, KernelOp, Live, Updates, is_state
 from ck.ir.ops.cache import CacheOp
-from ck.ir.ops.fused import FusedOp
+from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.reshape import ReshapeOp
+from ck.ir.ops.scale import ScaleOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.rt import ops as rt
 from ck.ir.types import ActivationType, KvType, WeightType, is_tensor, shape
@@ -248,6 +249,35 @@ def _has_own_buffer(value: SSAValue) -> bool:
     return isinstance(op, CkOp) and not isinstance(op, ReshapeOp) and not is_state(value)
 
 
+def _copy_repeated(function: func.FuncOp) -> None:
+    """Copy what is returned more than once, as results become that cse found equal: each has a buffer."""
+    last = function.body.block.last_op
+    assert last is not None
+    seen: set[SSAValue] = set()
+    for place, value in enumerate(last.operands):
+        if value in seen:
+            last.operands[place] = _copied(function, value, place)
+        seen.add(value)
+
+
+def _copied(function: func.FuncOp, value: SSAValue, place: int) -> SSAValue:
+    """A row-wise copy of `value`, made last of all."""
+    last = function.body.block.last_op
+    assert last is not None
+    if not is_tensor(value.type) or len(shape(value.type)) != 2:
+        raise VerifyException(
+            f"@{function.sym_name.data}: returns %{value.name_hint}, a {value.type}, more than once; "
+            "rows alone are copied"
+        )
+    block = Block(arg_types=[value.type])
+    same = ScaleOp.build_op(block.args[0], factor=1.0)
+    block.add_ops([same, YieldOp.create(operands=[same.y])])
+    made = FusedOp.create(operands=[value], result_types=[value.type], regions=[Region(block)])
+    made.results[0].name_hint = f"{value.name_hint or 'y'}_at{place}"
+    Rewriter.insert_op(made, InsertPoint.before(last))
+    return made.results[0]
+
+
 def _root(value: SSAValue) -> SSAValue:
     while isinstance(value.owner, ReshapeOp):
         value = value.owner.x
@@ -259,13 +289,14 @@ class BufferizePass(ModulePass):
     """`ck-bufferize`"""
 
     name = "ck-bufferize"
-    TIER: ClassVar[Tier] = Tier(1e-9, "sums of rows in the order of the loops", quantized=1e-6)
+    TIER: ClassVar[Tier] = Tier(1e-9, "sums of rows in the order of the loops", quantized=1e-5)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         generated = _Generated()
         functions = [inner for inner in op.ops if isinstance(inner, func.FuncOp) and _holds_values(inner)]
         generated.taken.update(inner.sym_name.data for inner in op.ops if isinstance(inner, func.FuncOp))
         for function in functions:
+            _copy_repeated(function)
             work = _Function(function, generated)
             block = work.build()
             of = FunctionType.from_lists(work.types, [])

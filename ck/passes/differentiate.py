@@ -33,7 +33,7 @@ from xdsl.builder import Builder
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, SymbolRefAttr
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
@@ -84,7 +84,8 @@ class _Cotangents:
         total = parts[0]
         for part in parts[1:]:
             total = self._sum(total, part)
-        if value.name_hint:
+        # An argument keeps its name, by which it is given, when an add hands it on.
+        if value.name_hint and not isinstance(total, BlockArgument):
             total.name_hint = f"d_{value.name_hint}"
         self.parts[value] = [total]
         return total

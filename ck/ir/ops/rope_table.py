@@ -48,7 +48,7 @@ class RopeTableOp(CkOp, RowWise):
             at = pos[:, 0].astype(np.float32)
         else:
             at = np.arange(pos, pos + int_value(self.rows), dtype=np.float32)
-        angle = (at[:, None] * freq[None, :]).astype(np.float32)
+        angle = (at[:, None] * freq[None, :]).astype(np.float32).astype(freq.dtype)
         return (np.concatenate([np.cos(angle), np.sin(angle)], axis=1),)
 
     def lower_row(self, b: RowBuilder, freq: RowValue, pos: SSAValue | RowValue) -> tuple[RowValue]:

@@ -1,0 +1,54 @@
+"""What the random programs found, each as the smallest program that shows it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ck.ir.evaluate import find_function
+from ck.ir.op import CkOp
+from ck.ir.ops.add import AddOp
+from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.silu import SiluOp
+from ck.ir.types import trained
+from tests.graphs.check_inference import check_inference
+from tests.graphs.check_training import check_training
+from tests.graphs.inference import Inference
+from tests.graphs.program import Graph, Node
+from tests.graphs.runs import stages
+from tests.graphs.train import HYPERS, Training
+
+
+def graph(leaves: dict[str, Any], nodes: Sequence[tuple[type[CkOp], str]], *results: str) -> Graph:
+    """A graph over x [T, 17]: each node is a kind and "operand operand -> result"."""
+    made = []
+    for kind, wiring in nodes:
+        operands, result = wiring.split(" -> ")
+        made.append(Node(kind, tuple(operands.split()), result))
+    return Graph(("x", "n"), 17, 2, tuple(leaves.items()), tuple(made), results)
+
+
+def inference(of: Graph) -> Inference:
+    return Inference(of, 3, (("prefill", 2), ("decode", 1)), 0, 0, "plain")
+
+
+def training(of: Graph, **options: Any) -> Training:
+    known = {"budget": 1.0, "dtype": "f32", "optimizer": "adamw", "decay": "all", **options}
+    weights = tuple(of.weights)
+    return Training(of, 3, weights, tuple(known.items()), (), ((2,),), HYPERS[0], 1, 0, "plain")
+
+
+def test_equal_results_have_a_buffer_each(tmp_path: Path) -> None:
+    """cse made one value of two that were returned: one of the buffers was never written."""
+    twice = graph({}, [(SiluOp, "x -> a"), (SiluOp, "x -> b")], "a", "b")
+    check_inference(inference(twice), tmp_path)
+
+
+def test_a_cotangent_keeps_its_name_through_an_add(tmp_path: Path) -> None:
+    """An add hands its cotangent on, which was called after the operand: nobody found the argument."""
+    weights = {"w": trained(5, 17), "u": trained(5, 17)}
+    nodes = [(LinearOp, "x w -> a"), (LinearOp, "x u -> b"), (AddOp, "a b -> y")]
+    program = training(graph(weights, nodes, "y"))
+    made = stages(program.module(), ("differentiated",))["differentiated"]
+    arguments = find_function(made, "train_step").body.block.args
+    assert [arg.name_hint for arg in arguments] == ["x", "n", "d_y"]
+    check_training(program, tmp_path)
