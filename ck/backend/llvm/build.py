@@ -42,7 +42,7 @@ def _optimised(text: str, machine: Any) -> Any:
     llvm = binding()
     layout = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
     try:
-        module = llvm.parse_assembly(layout + text)
+        module = llvm.parse_assembly(layout + text, llvm.create_context())
         module.verify()
     except RuntimeError as error:
         raise InternalError(f"LLVM does not take the program: {error}") from error
