@@ -16,12 +16,18 @@ kill-trials:        # kill -9 a trainer at 100 random moments; the test has 12 o
 backends:           # C and LLVM on 512 tokens of both demo models, bit for bit (a minute)
 	CK_BACKENDS=full $(PYTHON) -m pytest tests/runtime/test_backends.py
 
+mutations:          # deliberate bugs, one at a time, and who finds each (about an hour)
+	$(PYTHON) tests/mutations/run.py --json build/mutations.json --table build/mutations.md
+
 peer:               # build llama.cpp, the peer of the figures (about ten minutes, cached)
 	$(PYTHON) benchmarks/peers/llama_cpp.py
 
 bench: peer         # figures of docs/benchmarks.md
 	$(PYTHON) benchmarks/inference.py
 	$(PYTHON) benchmarks/compile_time.py
+
+bench-backends:     # LLVM against C: speed, time to compile and to load
+	$(PYTHON) benchmarks/backends.py --check
 
 bench-training:     # training against PyTorch: eager, compiled, f32 and bf16 (about an hour)
 	$(PYTHON) benchmarks/training.py --check
@@ -34,4 +40,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials peer bench bench-training parity docs
+.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training parity docs

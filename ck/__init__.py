@@ -3,6 +3,7 @@
 m = ck.compile("model.gguf")
 m.generate("What is the capital of France?")       m([1, 2, 3]) -> logits [T, V]
 m.ir("scheduled")   m.source()   m.explain()
+ck.compile("model.gguf", backend="llvm")           c or llvm; by default c where a C compiler works
 
 t = ck.compile(ck.template("llama", layers=4, …), mode="train", batch=8, seq=128)
 t.step(tokens, targets) -> loss, grad norm
