@@ -23,8 +23,9 @@ After:
 What an op updates is written where it lies: a cache, and the states of training (weights, gradients,
 moments).
 
-Raises for a function without a live count `n`, for one that returns an argument, a view, a state or what is
-written over another value, and for a kernel's weight without a layout.
+What a function returns twice is copied. Raises for a function without a live count `n`, for one that returns
+an argument, a view, a state or what is written over another value, and for a kernel's weight without a layout
+or rows that are not one a token.
 """
 
 from collections.abc import Sequence
@@ -158,6 +159,7 @@ class _Function:
     def _calls(self, op: Operation) -> None:
         assert isinstance(op, KernelOp)
         require_layouts("ck-bufferize", op)
+        self._check_rows(op)
         calls = op.kernels()
         if calls[0].outs is not None:
             self._named_calls(op, calls)
@@ -178,6 +180,17 @@ class _Function:
             chosen = ins if one else [ins[0], ins[1 + place], self.live]
             made = outs if one else [outs[place]]
             self.emit(rt.CallOp.of(call.symbol, made, chosen, dict(call.immediates), call.split))
+
+    def _check_rows(self, op: Operation) -> None:
+        """Raises VerifyException for rows of which a kernel would compute the first `n` alone."""
+        for value in op.operands:
+            is_rows = is_tensor(value.type) or isinstance(value.type, ActivationType)
+            sizes = shape(value.type) if is_rows else ()
+            if len(sizes) == 2 and sizes[0] != self.capacity and "rows_per_token" not in op.properties:
+                raise VerifyException(
+                    f"{op.name}: one row a token is required, %{value.name_hint} has {sizes[0]} "
+                    f"where @{self.name} takes {self.capacity} tokens"
+                )
 
     def _named_calls(self, op: Operation, calls: Sequence[KernelCall]) -> None:
         """Calls that say which of the op's values they take."""

@@ -3,8 +3,9 @@
     bits    equal, NaN to NaN whatever its payload
     near    |a - b|^2 <= floor * |b|^2 + slack * noise, |.|^2 a sum over a value's elements
 
-`noise` is what the program itself makes of rounding: the squared distance from its f64 run of its f32 run, and
-that of f64 runs on weights moved by the size of its roundings. What cancels or divides by little has much of it.
+`noise` is what the program itself makes of rounding: the squared distance from its f64 run of its
+f32 run, and of f64 runs on weights moved by the size of its roundings. What cancels or
+divides by little has much of it.
 """
 
 from collections.abc import Mapping

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+from xdsl.utils.exceptions import VerifyException
+
+from ck.errors import InternalError
 from ck.ir.evaluate import find_function
 from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.silu import SiluOp
-from ck.ir.types import trained
+from ck.ir.types import WeightType, trained
 from tests.graphs.check_inference import check_inference
 from tests.graphs.check_training import check_training
 from tests.graphs.inference import Inference
@@ -52,3 +57,13 @@ def test_a_cotangent_keeps_its_name_through_an_add(tmp_path: Path) -> None:
     arguments = find_function(made, "train_step").body.block.args
     assert [arg.name_hint for arg in arguments] == ["x", "n", "d_y"]
     check_training(program, tmp_path)
+
+
+def test_a_product_of_more_rows_than_tokens_is_refused() -> None:
+    """Of two rows a token its kernel computed the first half."""
+    split = Node(ReshapeOp, ("x",), "halves", (("per_token", 2), ("columns", 4)))
+    product = Node(LinearOp, ("halves", "w"), "y")
+    of = Graph(("x", "n"), 8, 2, (("w", WeightType.of((3, 4), "f32")),), (split, product), ("y",))
+    refused = "ck.linear: one row a token is required, %halves has 6 where @prefill takes 3 tokens"
+    with pytest.raises((VerifyException, InternalError), match=refused):
+        stages(inference(of).module(), ())
