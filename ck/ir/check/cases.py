@@ -7,8 +7,8 @@
     late     the last positions that the caches hold, over caches full of numbers; rings have wrapped
     special  rows of zeros, -0, denormals, ties, halves and huge numbers; the last two hold an infinity, a NaN
 
-A heavy function, one whose weights and capacity make more than HEAVY products, runs `ragged` and `special`
-alone, over a few rows.
+A heavy function, one whose weights and capacity make more than HEAVY products, runs over a few rows, neither
+`full` nor `one`.
 """
 
 import math
@@ -21,7 +21,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from ck.ir.types import KvType, WeightType, shape
 
-HEAVY = 1 << 31
+HEAVY = 1 << 27
 FEW = 7
 
 
@@ -63,11 +63,9 @@ def cases_of(function: func.FuncOp, module: ModuleOp) -> tuple[Case, ...]:
         Case("ragged", (Call(first), Call(second, first))),
         Case("special", (Call(special),), special=True),
     ]
-    if heavy:
-        return tuple(found)
-    found.insert(0, Case("full", (Call(min(capacity, positions)),)))
-    if capacity > 1:
-        found.append(Case("one", (Call(1),)))
+    if not heavy:
+        found.insert(0, Case("full", (Call(min(capacity, positions)),)))
+        found += [Case("one", (Call(1),))] if capacity > 1 else []
     if _has_position(function) and any(isinstance(of, KvType) for of in _types(module)):
         n = min(capacity, 3, positions)
         found.append(Case("late", (Call(n, positions - n),), filled=True))

@@ -26,6 +26,8 @@ JUNK = 1 << 30
 # What `hyper` holds where it counts as the last of several updates: every number differs from 0 and 1, and
 # means something for either optimizer (ck/ir/ops/adamw.py, ck/ir/ops/sgd.py).
 HYPER_VALUES = (0.97, 0.1, 0.95, 0.05, 1e-8, 0.01, 0.5, 0.5)
+# Positions of a drawn cache; longer ones repeat them, a prime number so that no block is like another.
+PERIOD = 251
 # Rows that odd numbers fill, in this order; after them come ordinary ones.
 HALVES, TIES, TINY, HUGE = 0.5, 1.25, 1e-40, 2e19
 
@@ -74,6 +76,7 @@ class Inputs:
         self._only_tables = set[str]() if "targets" in names else self._tables - multiplied(self.module)
         self._types: dict[str, Attribute] = {}
         self._weights: dict[tuple[str, bool], Array] = {}
+        self._caches: dict[str, tuple[Array, Array]] = {}
         self.learn(self.module)
 
     def learn(self, module: ModuleOp) -> None:
@@ -89,9 +92,13 @@ class Inputs:
         """The type under which the first form that has the weight has it."""
         return self._types[name]
 
+    def altered(self, name: str, case: Case) -> bool:
+        """Whether the weight has other numbers in this case than in others."""
+        return case.special and name in self._tables
+
     def weight(self, name: str, case: Case) -> Array:
         """The weight `name`, not to be written; raises KeyError for a name that no form of the module has."""
-        special = case.special and name in self._tables
+        special = self.altered(name, case)
         if (name, special) not in self._weights:
             value = self.given[name] if name in self.given else self.draw(name, self._types[name])
             value = np.array(value, np.float32)
@@ -108,9 +115,14 @@ class Inputs:
         dtype = np.float16 if of.dtype_name == "f16" else np.float32
         if not case.filled:
             return np.full(shape(of), np.nan, dtype), np.full(shape(of), np.nan, dtype)
-        rng = generator(name, shape(of))
-        keys, values = (rng.standard_normal(shape(of), np.float32).astype(dtype) for _ in range(2))
-        return keys, values
+        if name not in self._caches:
+            rng = generator(name, shape(of))
+            drawn = (rng.standard_normal((shape(of)[0], PERIOD, shape(of)[2]), np.float32) for _ in range(2))
+            repeats = (1, -(-shape(of)[1] // PERIOD), 1)
+            keys, values = (np.tile(part.astype(dtype), repeats)[:, : shape(of)[1]] for part in drawn)
+            self._caches[name] = keys, values
+        keys, values = self._caches[name]
+        return keys.copy(), values.copy()
 
     def argument(self, argument: SSAValue, call: Call, case: Case, capacity: int) -> Array | int:
         """A value for an argument of a function whose first argument has `capacity` rows."""

@@ -10,7 +10,7 @@ rounding an operation. Raises InternalError for an operation that generated func
 
 from collections.abc import Callable, Sequence
 from math import erf
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,13 @@ from xdsl.dialects.builtin import (
     IntegerType,
     MemRefType,
     VectorType,
+    i1,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from ck.errors import InternalError
+from ck.ir.types import is_buffer
 
 # A value: a number, or an array with a row axis in front where it depends on the row and a lane axis at the
 # end where it is a vector.
@@ -68,11 +70,16 @@ def _check(name: str, type: Attribute, arg: Array | int) -> None:
 
 def _dtype(type: Attribute) -> np.dtype[Any]:
     """The element type of scalars, vectors and buffers alike."""
-    if isa(type, VectorType[Attribute]) or isa(type, MemRefType):
+    if _is_vector(type) or is_buffer(type):
         type = type.get_element_type()
-    if isa(type, IntegerType):
-        return np.dtype(np.bool_ if type.width.data == 1 else f"i{type.width.data // 8}")
+    if isinstance(type, IntegerType):
+        return np.dtype(np.bool_ if type == i1 else f"i{cast(IntegerType, type).width.data // 8}")
     return np.dtype(_FLOATS.get(type.__class__, "i8"))
+
+
+def _is_vector(type: Attribute) -> TypeGuard[VectorType[Attribute]]:
+    # Not `isa`, which asks about the element type too: ten times as long, for each of a thousand columns.
+    return isinstance(type, VectorType)
 
 
 def _lanes(type: Attribute) -> int:
@@ -215,7 +222,7 @@ class _Run:
     def broadcast(self, op: vector.BroadcastOp) -> None:
         source = np.asarray(self._get(op.source))
         lanes = _lanes(op.vector.type)
-        if not isa(op.source.type, VectorType[Attribute]):
+        if not _is_vector(op.source.type):
             source = source[..., None]
         self._values[op.vector] = np.broadcast_to(source, (*source.shape[:-1], lanes))
 
