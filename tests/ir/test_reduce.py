@@ -13,6 +13,7 @@ from xdsl.parser import Parser
 from ck.errors import UsageError
 from ck.ir.dialects import context
 from ck.ir.evaluate import Environment, evaluate
+from ck.ir.functions import symbol_names
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.fused import FusedOp
 from ck.ir.ops.linear import LinearOp
@@ -225,3 +226,26 @@ def test_a_fused_region_opens_or_loses_what_nobody_reads() -> None:
     (fused,) = (op for op in reduce_module(parse(FUSED), has_both).walk() if isinstance(op, FusedOp))
     assert (len(fused.inputs), len(fused.outputs)) == (1, 1)
     assert [op.name for op in fused.block.ops] == ["ck.silu", "ck.yield"]
+
+
+def test_lists_lose_names_and_do_not_name_what_is_gone() -> None:
+    source = """
+    func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> attributes {ck.trainable = [@a, @b, @c]} {
+      %a = ck.weight @a : tensor<32xf32>
+      %b = ck.weight @b : tensor<32xf32>
+      %c = ck.weight @c : tensor<32xf32>
+      %p = ck.rms_norm %x, %a {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+      %q = ck.rms_norm %p, %b {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+      %y = ck.rms_norm %q, %c {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+      func.return %y : tensor<2x32xf32>
+    }"""
+
+    def fails(module: ModuleOp) -> bool:
+        weights = {op.symbol_name for op in module.walk() if isinstance(op, WeightOp)}
+        (function,) = module.ops
+        trained = set(symbol_names(function.attributes.get("ck.trainable")))
+        return {"a", "b"} <= weights and "b" in trained and trained <= weights
+
+    small = reduce_module(parse(source), fails)
+    assert "ck.trainable = [@b]" in str(small)
+    assert "@c" not in str(small)

@@ -1,11 +1,12 @@
 """Ways that shrink what is around the ops: functions, what they return and take, notes, tables."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, ModuleOp
-from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, SymbolRefAttr
+from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
+from ck.ir.functions import symbol_names
 from ck.ir.reduce.way import Target, Way, called, functions
 from ck.ir.rt.ops import RepeatOp
 from ck.ir.types import is_tensor
@@ -158,6 +159,41 @@ class DropAttributes(Way):
         names = [(ops[n], list(ops[n].attributes)[i]) for n, i in chosen]
         for op, name in names:
             del op.attributes[name]
+
+
+class DropNames(Way):
+    """Names in lists of weights: what is trained, what decays."""
+
+    name = "names"
+
+    def targets(self, module: ModuleOp) -> Sequence[Target]:
+        return [
+            (n, k, i)
+            for n, op in enumerate(module.walk())
+            for k, value in enumerate(op.attributes.values())
+            for i in reversed(range(len(symbol_names(value))))
+        ]
+
+    def apply(self, module: ModuleOp, chosen: Sequence[Target]) -> None:
+        for n, op in enumerate(list(module.walk())):
+            for k, key in enumerate(list(op.attributes)):
+                gone = {i for at, nth, i in chosen if (at, nth) == (n, k)}
+                if gone:
+                    names = symbol_names(op.attributes[key])
+                    op.attributes[key] = _symbols(name for i, name in enumerate(names) if i not in gone)
+
+
+def drop_names(module: ModuleOp, gone: Collection[str]) -> None:
+    """Take the names of weights that are no more out of every list."""
+    for op in module.walk() if gone else ():
+        for key, value in op.attributes.items():
+            names = symbol_names(value)
+            if any(name in gone for name in names):
+                op.attributes[key] = _symbols(name for name in names if name not in gone)
+
+
+def _symbols(names: Iterable[str]) -> Attribute:
+    return ArrayAttr([SymbolRefAttr(name) for name in names])
 
 
 class DropRows(Way):

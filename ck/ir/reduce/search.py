@@ -17,17 +17,20 @@ from ck.ir.reduce.functions import (
     DropArguments,
     DropAttributes,
     DropFunctions,
+    DropNames,
     DropResults,
     DropRows,
     ReturnOperands,
+    drop_names,
 )
 from ck.ir.reduce.ops import REPLACEMENTS, DropOperands, DropOps, InlineFused, TrimFused
 from ck.ir.reduce.sizes import ShrinkArena, ShrinkSizes
-from ck.ir.reduce.way import Size, Target, Way, erase_dead
+from ck.ir.reduce.way import Size, Target, Way, erase_dead, symbols
 
 # Coarse ones first: what they take the fine ones need not try.
 WAYS: tuple[Way, ...] = (
     DropFunctions(),
+    DropNames(),
     CutFunctions(),
     DropResults(),
     *(DropOps(first) for first in REPLACEMENTS),
@@ -112,7 +115,10 @@ class Reduction:
         except DiagnosticException:
             return False
         whole = candidate.clone()
-        if not erase_dead(candidate):
+        is_shorter = erase_dead(candidate)
+        for each in (candidate, whole):
+            drop_names(each, symbols(self.best) - symbols(each))
+        if not is_shorter:
             return self._accepts(candidate)
         # What is dead may be what it takes.
         return self._accepts(candidate) or self._accepts(whole)
