@@ -102,6 +102,10 @@ class CrossEntropyOp(CkOp, KernelOp, Product, AcrossRows, Differentiable):
         return _nll(logits, targets)[0], np.full(shape(self.logits.type), np.nan, hidden.dtype)
 
     def vjp(self, b: Builder, dnll: SSAValue, dlogits: SSAValue | None = None) -> Sequence[SSAValue | None]:
+        if dlogits is not None:
+            raise VerifyException(
+                "ck.cross_entropy: no gradient flows through logits, and a result reads them"
+            )
         bwd = b.insert(CrossEntropyBwdOp.build_op(self.hidden, self.w, self.targets, dnll, hint="nll"))
         bwd.dhidden.name_hint, bwd.dw.name_hint = "d_hidden", f"d_{self.w.name_hint or 'head'}"
         return bwd.dhidden, bwd.dw, None

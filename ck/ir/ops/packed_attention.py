@@ -146,7 +146,9 @@ class PackedAttentionOp(_Attention, Differentiable):
         return self._by_row(np.exp(scores - lse) @ self._by_head(v, 1)), self._by_row(lse)
 
     def vjp(self, b: Builder, dy: SSAValue, dlse: SSAValue | None = None) -> Sequence[SSAValue | None]:
-        """No gradient flows from lse, which only the gradient itself reads."""
+        """Of y alone: lse is for the gradient itself to read."""
+        if dlse is not None:
+            raise VerifyException("ck.packed_attention: no gradient flows through lse, and a result reads it")
         operands = (self.q, self.k, self.v, self.starts, self.y, self.lse, dy)
         bwd = b.insert(PackedAttentionBwdOp.build_op(*operands, **self.properties, hint="d_q"))
         bwd.dk.name_hint, bwd.dv.name_hint = "d_k", "d_v"
