@@ -30,7 +30,7 @@ After:
       func.return
     }
 
-Leaves a function alone in which nothing repeats.
+Leaves a function alone in which nothing repeats, and one that is rolled up already.
 """
 
 import re
@@ -260,13 +260,15 @@ class RerollLayersPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in list(op.ops):
-            if (
-                isinstance(function, func.FuncOp)
-                and function.body.blocks
-                and "ck.layer" not in function.attributes
-            ):
+            if isinstance(function, func.FuncOp) and function.body.blocks and not _is_rolled(function):
                 for layer in _reroll(function):
                     Rewriter.insert_op(layer, InsertPoint.before(function))
+
+
+def _is_rolled(function: func.FuncOp) -> bool:
+    """Whether `function` is a layer, or calls some."""
+    calls = any(isinstance(op, RepeatOp) for op in function.body.block.ops)
+    return calls or "ck.layer" in function.attributes
 
 
 def _runs(keys: Sequence[int], start: int, end: int, least: int) -> list[_Run]:

@@ -59,7 +59,8 @@ func.func @prefill(%x_0: tensor<5x32xf32>, %n: index, %pos: index) -> tensor<5x3
   %blk_1_down = ck.weight @blk.1.down : !ck.q<32x64xf32>
   %d_1 = ck.linear %m_1, %blk_1_down : (tensor<5x64xf32>, !ck.q<32x64xf32>) -> tensor<5x32xf32>
   %x_2 = ck.add %h_1, %d_1 : tensor<5x32xf32>, tensor<5x32xf32> -> tensor<5x32xf32>
-  %y = ck.scale %x_2 {factor = 0.75 : f32} : tensor<5x32xf32> -> tensor<5x32xf32>
+  %z = ck.add %x_2, %x_0 : tensor<5x32xf32>, tensor<5x32xf32> -> tensor<5x32xf32>
+  %y = ck.scale %z {factor = 0.75 : f32} : tensor<5x32xf32> -> tensor<5x32xf32>
   func.return %y : tensor<5x32xf32>
 }
 func.func @decode(%x_0: tensor<1x32xf32>, %n: index, %pos: index) -> tensor<1x32xf32> attributes {ck.entry} {
@@ -121,6 +122,7 @@ func.func @decode(%x_0: tensor<1x32xf32>, %n: index, %pos: index) -> tensor<1x32
   %blk_1_down = ck.weight @blk.1.down : !ck.q<32x64xf32>
   %d_1 = ck.linear %m_1, %blk_1_down : (tensor<1x64xf32>, !ck.q<32x64xf32>) -> tensor<1x32xf32>
   %x_2 = ck.add %h_1, %d_1 : tensor<1x32xf32>, tensor<1x32xf32> -> tensor<1x32xf32>
-  %y = ck.scale %x_2 {factor = 0.75 : f32} : tensor<1x32xf32> -> tensor<1x32xf32>
+  %z = ck.add %x_2, %x_0 : tensor<1x32xf32>, tensor<1x32xf32> -> tensor<1x32xf32>
+  %y = ck.scale %z {factor = 0.75 : f32} : tensor<1x32xf32> -> tensor<1x32xf32>
   func.return %y : tensor<1x32xf32>
 }

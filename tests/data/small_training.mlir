@@ -1,7 +1,7 @@
 // Two layers that are trained, the smallest on which every pass has something to do: a gate, residual sums, a
-// loss over a vocabulary; odd widths, activations recomputed, products in bf16.
+// weight used twice, a loss over a vocabulary; odd widths, activations recomputed, products in bf16.
 module attributes {ck.training = {budget = 0.5 : f32, dtype = "bf16"}} {
-  func.func @train_step(%tokens: tensor<5xi32>, %targets: tensor<5xi32>, %n: index) -> tensor<5x1xf32> attributes {ck.entry, ck.trainable = [@embed, @blk.0.norm, @blk.0.gate, @blk.0.up, @blk.0.down, @blk.1.norm, @blk.1.gate, @blk.1.up, @blk.1.down, @head]} {
+  func.func @train_step(%tokens: tensor<5xi32>, %targets: tensor<5xi32>, %n: index) -> tensor<5x1xf32> attributes {ck.entry, ck.trainable = [@embed, @blk.0.norm, @blk.0.gate, @blk.0.up, @blk.0.down, @blk.1.norm, @blk.1.gate, @blk.1.up, @blk.1.down, @shared, @head]} {
     %embed = ck.weight @embed : !ck.q<13x17xf32, rows>
     %x_0 = ck.embed %tokens, %embed : tensor<5xi32>, !ck.q<13x17xf32, rows> -> tensor<5x17xf32>
     %blk_0_norm = ck.weight @blk.0.norm : tensor<17xf32>
@@ -26,8 +26,12 @@ module attributes {ck.training = {budget = 0.5 : f32, dtype = "bf16"}} {
     %blk_1_down = ck.weight @blk.1.down : !ck.q<17x19xf32, rows>
     %d_1 = ck.linear %m_1, %blk_1_down : (tensor<5x19xf32>, !ck.q<17x19xf32, rows>) -> tensor<5x17xf32>
     %x_2 = ck.add %x_1, %d_1 : tensor<5x17xf32>, tensor<5x17xf32> -> tensor<5x17xf32>
+    %shared = ck.weight @shared : !ck.q<17x17xf32, rows>
+    %p_0 = ck.linear %x_1, %shared : (tensor<5x17xf32>, !ck.q<17x17xf32, rows>) -> tensor<5x17xf32>
+    %p_1 = ck.linear %x_2, %shared : (tensor<5x17xf32>, !ck.q<17x17xf32, rows>) -> tensor<5x17xf32>
+    %p = ck.add %p_0, %p_1 : tensor<5x17xf32>, tensor<5x17xf32> -> tensor<5x17xf32>
     %head = ck.weight @head : !ck.q<13x17xf32, rows>
-    %nll, %logits = ck.cross_entropy %x_2, %head, %targets : (tensor<5x17xf32>, !ck.q<13x17xf32, rows>, tensor<5xi32>) -> (tensor<5x1xf32>, tensor<5x13xf32>)
+    %nll, %logits = ck.cross_entropy %p, %head, %targets : (tensor<5x17xf32>, !ck.q<13x17xf32, rows>, tensor<5xi32>) -> (tensor<5x1xf32>, tensor<5x13xf32>)
     func.return %nll : tensor<5x1xf32>
 }
 }

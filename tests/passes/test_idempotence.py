@@ -15,7 +15,7 @@ from xdsl.transforms.canonicalize import CanonicalizePass
 from ck.cli.opt import CkOpt
 from ck.ir.dialects import context
 from ck.passes.pipeline import ORDER, PASSES
-from tests.passes.small import NAMES, small_module
+from tests.passes.small import DATA, NAMES, small_module
 from tests.test_pass_docstrings import examples, parse
 
 
@@ -46,7 +46,7 @@ def test_a_second_time_changes_nothing(kind: type[ModulePass]) -> None:
 
 def test_no_pass_is_left_out() -> None:
     """What `ck-opt` takes by name is tried here."""
-    tool = CkOpt("", ["-"])
+    tool = CkOpt("", [str(DATA / "small_model.mlir")])
     assert set(tool.available_passes) == {kind.name for kind in (*ORDER, CanonicalizePass)}
 
 
