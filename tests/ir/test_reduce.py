@@ -234,9 +234,9 @@ def test_lists_lose_names_and_do_not_name_what_is_gone() -> None:
       %a = ck.weight @a : tensor<32xf32>
       %b = ck.weight @b : tensor<32xf32>
       %c = ck.weight @c : tensor<32xf32>
-      %p = ck.rms_norm %x, %a {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
-      %q = ck.rms_norm %p, %b {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
-      %y = ck.rms_norm %q, %c {eps = 1.000000e-05 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+      %p = ck.rms_norm %x, %a {eps = 0.5 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+      %q = ck.rms_norm %p, %b {eps = 0.5 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
+      %y = ck.rms_norm %q, %c {eps = 0.5 : f32} : tensor<2x32xf32>, tensor<32xf32> -> tensor<2x32xf32>
       func.return %y : tensor<2x32xf32>
     }"""
 

@@ -15,6 +15,7 @@ from xdsl.ir import Operation
 from xdsl.traits import IsTerminator
 from xdsl.transforms.dead_code_elimination import is_trivially_dead
 
+from ck.ir.functions import symbol_names
 from ck.ir.op import Named, type_bytes
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.weight import WeightOp
@@ -59,13 +60,15 @@ class Size:
             blocks = [block for region in op.regions for block in region.blocks]
             values = [*op.results, *(arg for block in blocks for arg in block.args)]
             n_ops += does_something(op)
-            n_parts += 1 + len(values) + len(op.operands) + len(op.attributes) + _n_rows(op)
+            n_parts += 1 + len(values) + len(op.operands) + _n_entries(op)
             n_bytes += sum(type_bytes(value.type) for value in values)
         return Size(n_ops, n_parts, n_bytes)
 
 
-def _n_rows(op: Operation) -> int:
-    return len(op.rows) if isinstance(op, rt.RepeatOp) else 0
+def _n_entries(op: Operation) -> int:
+    """Attributes, names in their lists, and rows of a table."""
+    n_names = sum(len(symbol_names(value)) for value in op.attributes.values())
+    return len(op.attributes) + n_names + (len(op.rows) if isinstance(op, rt.RepeatOp) else 0)
 
 
 def does_something(op: Operation) -> bool:
