@@ -38,8 +38,8 @@ def test_a_prompt_gets_the_answer_alone(ck_main: Any, model: str, stand_in: Inst
     assert re.match(r"context 99, threads 1, seed \d+\n\d+ prompt tokens .*; stopped by eog\n$", result.err)
     options = calls[0].options
     assert callable(options.pop("progress"))
-    expected = {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None, "force": False}
-    assert options == expected
+    expected = {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None, "backend": None}
+    assert options == expected | {"force": False, "check": False}
     assert bytes(calls[0].model.exe.fed).startswith(b"[user]What?[assistant]Paris")
 
 
