@@ -137,7 +137,9 @@ class CkOpt(xDSLOptMain):
             line = f"// after {each.name}: {wall_ms:.1f} ms, {n_before} -> {n_ops} ops"
             self._print(line, each, prog, number == len(passes))
             if check is not None:
-                self._check(check, each, prog)
+                self._check(lambda check=check, each=each: check.after(each, prog), each)
+        if check is not None:
+            self._check(lambda: check.compiled(prog, passes), None)
 
     def _guarded(self, what: str, before: ModuleOp, passes: Sequence[str], act: Callable[[], object]) -> None:
         """Do `act`, and turn what no pass and no target may raise into a PassCrash."""
@@ -156,16 +158,17 @@ class CkOpt(xDSLOptMain):
         elif self.args.time_passes:
             print(line, file=sys.stderr)
 
-    def _check(self, check: PassCheck, done: ModulePass, module: ModuleOp) -> None:
+    def _check(self, act: Callable[[], None], suspect: ModulePass | None) -> None:
+        """Do `act`, and leave a reproducer where it finds that `suspect`, or what was compiled, is wrong."""
         try:
-            check.after(done, module)
+            act()
         except CheckFailure as failure:
             print(f"ck-opt: {failure}", file=sys.stderr)
             if self.args.reproduce is None:
                 seconds = SHRINKING if self.args.time_limit is None else self.args.time_limit
                 seconds = 0 if self.args.no_reduce else seconds
                 where = self.args.reproducer_dir
-                print(f"ck-opt: {keep_failure(failure, self.ctx, done, seconds, where)}", file=sys.stderr)
+                print(f"ck-opt: {keep_failure(failure, self.ctx, suspect, seconds, where)}", file=sys.stderr)
             raise
 
     def output_resulting_program(self, prog: ModuleOp) -> str:
