@@ -31,9 +31,10 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import InsertPoint
 
+from ck.errors import UnsupportedError
 from ck.frontend.hyperparameters import HyperParameters
 from ck.ir.op import CkOp
-from ck.ir.ops.attention import AttentionOp
+from ck.ir.ops.attention import HEAD_LANES, AttentionOp
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.cross_entropy import CrossEntropyOp
 from ck.ir.ops.kv_append import KvAppendOp
@@ -197,7 +198,15 @@ def build_graph(
     storage: dict[str, Attribute],
     plan: Plan,
 ) -> BuiltGraph:
-    """The module of a model: `storage` gives each tensor its type, `architecture` is the family's module."""
+    """The module of a model: `storage` gives each tensor its type, `architecture` is the family's module.
+
+    Raises UnsupportedError for a head that no kernel attends with.
+    """
+    if hp.head_dim % HEAD_LANES:
+        raise UnsupportedError(
+            f"{hp.arch}: heads whose width is a multiple of {HEAD_LANES} are required to run a model, "
+            f"found {hp.head_dim}"
+        )
     b = _Builder(plan, hp, architecture, dict(storage))
     head = {"hidden": tensor(HEAD_ROWS, hp.d_model), "n": IndexType()}
     functions = [

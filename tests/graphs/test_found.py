@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from xdsl.utils.exceptions import VerifyException
 
-from ck.errors import InternalError
+from ck.errors import InternalError, UnsupportedError
+from ck.frontend.architectures import ARCHITECTURES, find_architecture
+from ck.frontend.graph import Plan, build_graph
 from ck.ir.evaluate import find_function
 from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
@@ -15,6 +17,7 @@ from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.silu import SiluOp
 from ck.ir.types import WeightType, trained
+from tests.frontend.random_models import small
 from tests.graphs.check_inference import check_inference
 from tests.graphs.check_training import check_training
 from tests.graphs.inference import Inference
@@ -67,3 +70,12 @@ def test_a_product_of_more_rows_than_tokens_is_refused() -> None:
     refused = "ck.linear: one row a token is required, %halves has 6 where @prefill takes 3 tokens"
     with pytest.raises((VerifyException, InternalError), match=refused):
         stages(inference(of).module(), ())
+
+
+def test_heads_that_attention_would_write_past_are_refused() -> None:
+    """Of heads that are no whole vectors the kernel wrote behind the last row."""
+    hp = small(ARCHITECTURES[0], head_dim=8, rope_dims=8)
+    with pytest.raises(
+        UnsupportedError, match="a multiple of 16 are required .* found 8"
+    ):
+        build_graph(hp, find_architecture(hp.arch), {}, Plan(4, 64, "f32"))

@@ -27,5 +27,8 @@ CASE = OpCase(
     refusals=(
         Refusal(sample(tensor(1, 40), KvType.of(1, 64, 16, "f32"), heads=3), "do not fit cache"),
         Refusal(sample(tensor(1, 48), KvType.of(2, 64, 16, "f32"), heads=3), "do not fit cache"),
+        Refusal(
+            sample(tensor(1, 24), KvType.of(1, 64, 24, "f32"), heads=1), "multiples of 16 columns, got 24 in"
+        ),
     ),
 )

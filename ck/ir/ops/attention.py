@@ -20,6 +20,9 @@ from xdsl.utils.exceptions import VerifyException
 from ck.ir.op import Array, CkOp, KernelCall, KernelOp, attr, float_value, int_value
 from ck.ir.types import KvType, shape
 
+# The kernel takes a row of a head by whole vectors.
+HEAD_LANES = 16
+
 
 @irdl_op_definition
 class AttentionOp(CkOp, KernelOp):
@@ -49,6 +52,10 @@ class AttentionOp(CkOp, KernelOp):
         groups, _, head_dim = shape(cache)
         if shape(q)[1] != int_value(heads) * head_dim or int_value(heads) % groups:
             raise VerifyException(f"ck.attention: {int_value(heads)} heads of {q} do not fit cache {cache}")
+        if head_dim % HEAD_LANES:
+            raise VerifyException(
+                f"ck.attention: heads are multiples of {HEAD_LANES} columns, got {head_dim} in {cache}"
+            )
         return (q,)
 
     def reference(self, q: Array, cache: Any, n: int, pos: int) -> tuple[Array]:
