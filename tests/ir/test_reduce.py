@@ -228,7 +228,7 @@ def test_a_fused_region_opens_or_loses_what_nobody_reads() -> None:
     assert [op.name for op in fused.block.ops] == ["ck.silu", "ck.yield"]
 
 
-def test_lists_lose_names_and_do_not_name_what_is_gone() -> None:
+def test_lists_lose_names() -> None:
     source = """
     func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> attributes {ck.trainable = [@a, @b, @c]} {
       %a = ck.weight @a : tensor<32xf32>

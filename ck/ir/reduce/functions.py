@@ -1,6 +1,6 @@
 """Ways that shrink what is around the ops: functions, what they return and take, notes, tables."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, SymbolRefAttr
@@ -181,15 +181,6 @@ class DropNames(Way):
                 if gone:
                     names = symbol_names(op.attributes[key])
                     op.attributes[key] = _symbols(name for i, name in enumerate(names) if i not in gone)
-
-
-def drop_names(module: ModuleOp, gone: Collection[str]) -> None:
-    """Take the names of weights that are no more out of every list."""
-    for op in module.walk() if gone else ():
-        for key, value in op.attributes.items():
-            names = symbol_names(value)
-            if any(name in gone for name in names):
-                op.attributes[key] = _symbols(name for name in names if name not in gone)
 
 
 def _symbols(names: Iterable[str]) -> Attribute:

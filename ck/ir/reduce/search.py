@@ -21,11 +21,10 @@ from ck.ir.reduce.functions import (
     DropResults,
     DropRows,
     ReturnOperands,
-    drop_names,
 )
 from ck.ir.reduce.ops import REPLACEMENTS, DropOperands, DropOps, InlineFused, TrimFused
 from ck.ir.reduce.sizes import ShrinkArena, ShrinkSizes
-from ck.ir.reduce.way import Size, Target, Way, erase_dead, symbols
+from ck.ir.reduce.way import Size, Target, Way, erase_dead
 
 # Coarse ones first: what they take the fine ones need not try.
 WAYS: tuple[Way, ...] = (
@@ -115,10 +114,7 @@ class Reduction:
         except DiagnosticException:
             return False
         whole = candidate.clone()
-        is_shorter = erase_dead(candidate)
-        for each in (candidate, whole):
-            drop_names(each, symbols(self.best) - symbols(each))
-        if not is_shorter:
+        if not erase_dead(candidate):
             return self._accepts(candidate)
         # What is dead may be what it takes.
         return self._accepts(candidate) or self._accepts(whole)
