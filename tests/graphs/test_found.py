@@ -75,7 +75,5 @@ def test_a_product_of_more_rows_than_tokens_is_refused() -> None:
 def test_heads_that_attention_would_write_past_are_refused() -> None:
     """Of heads that are no whole vectors the kernel wrote behind the last row."""
     hp = small(ARCHITECTURES[0], head_dim=8, rope_dims=8)
-    with pytest.raises(
-        UnsupportedError, match="a multiple of 16 are required .* found 8"
-    ):
+    with pytest.raises(UnsupportedError, match=r"a multiple of 16 are required .* found 8"):
         build_graph(hp, find_architecture(hp.arch), {}, Plan(4, 64, "f32"))

@@ -4,6 +4,7 @@ It shares neither shapes nor memory with the compiler's: only live rows exist, a
 and values there ever were, documents are masks, and gradients are autograd's.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,11 @@ def _reshape(run: Meaning, op: Any, x: Tensor) -> Tensor:
     return x.reshape(run.n * (rows // run.capacity), columns)
 
 
+def _gelu_tanh(x: Tensor) -> Tensor:
+    """F.gelu(x, approximate="tanh"), without its cancellation where x is far below 0."""
+    return x * torch.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
+
+
 def _rms_norm(run: Meaning, op: CkOp, x: Tensor, w: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[1],), w, _real(op, "eps"))
 
@@ -183,7 +189,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "ck.mul": lambda run, op, a, b: a * b,
     "ck.scale": lambda run, op, x: _real(op, "factor") * x,
     "ck.silu": lambda run, op, x: F.silu(x),
-    "ck.gelu_tanh": lambda run, op, x: F.gelu(x, approximate="tanh"),
+    "ck.gelu_tanh": lambda run, op, x: _gelu_tanh(x),
     "ck.softcap": lambda run, op, x: torch.tanh(x / _real(op, "cap")) * _real(op, "cap"),
     "ck.linear": lambda run, op, x, w: run.product(x, w),
     "ck.embed": lambda run, op, tokens, w: F.embedding(tokens, w),
