@@ -45,7 +45,7 @@ class AssignPrecisionPass(ModulePass):
     """`ck-assign-precision{dtype}`; by default what the module's `ck.training` says, else f32."""
 
     name = "ck-assign-precision"
-    TIER: ClassVar[Tier] = Tier(1e-2, "factors of products rounded to bf16, sums that cancel")
+    TIER: ClassVar[Tier] = Tier(1e-1, "factors of products rounded to bf16, sums that cancel")
     dtype: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
