@@ -113,7 +113,15 @@ def main(arguments: list[str] | None = None) -> int:
         return _report("interrupted", 130)
     except Exception as error:
         known = _explain(error)
-        return _report_defect(error) if known is None else _report(*known)
+        code = _report_defect(error) if known is None else _report(*known)
+        for note in notes_of(error):
+            _report(note, code)
+        return code
+
+
+def notes_of(error: Exception) -> list[str]:
+    """What an error of ours adds to its line: the file that replays a crash or a failed check."""
+    return getattr(error, "__notes__", []) if isinstance(error, CkError | InternalError) else []
 
 
 def _prepare_process() -> None:
@@ -185,15 +193,11 @@ def _report_defect(error: Exception) -> int:
 
     from ck.passes.reproducer import PassCrash
 
-    crash = error if isinstance(error, PassCrash) else None
     # A crash's file says where it came from.
-    if crash is None or os.environ.get("CK_TRACEBACK") == "1":
+    if not isinstance(error, PassCrash) or os.environ.get("CK_TRACEBACK") == "1":
         traceback.print_exception(error, file=sys.stderr)
     kind = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
-    _report(f"this is a defect in ck: {kind}{error}", InternalError.exit_code)
-    for note in crash.notes if crash else ():
-        _report(note, InternalError.exit_code)
-    return InternalError.exit_code
+    return _report(f"this is a defect in ck: {kind}{error}", InternalError.exit_code)
 
 
 def _drop_output() -> None:

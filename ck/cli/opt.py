@@ -25,7 +25,7 @@ from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyExcepti
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from ck.cli import opt_reduce
-from ck.cli.main import RESOURCE_ERRORS
+from ck.cli.main import RESOURCE_ERRORS, notes_of
 from ck.cli.opt_arguments import add_arguments
 from ck.cli.opt_check import PassCheck, keep_failure
 from ck.cli.targets import TARGETS
@@ -34,9 +34,6 @@ from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import register
 from ck.passes.pipeline import ORDER, mark
 from ck.passes.reproducer import PassCrash, read_reproducer
-
-# Seconds in which a failed check is shrunk.
-SHRINKING = 30.0
 
 
 class CkOpt(xDSLOptMain):
@@ -165,8 +162,7 @@ class CkOpt(xDSLOptMain):
         except CheckFailure as failure:
             print(f"ck-opt: {failure}", file=sys.stderr)
             if self.args.reproduce is None:
-                seconds = SHRINKING if self.args.time_limit is None else self.args.time_limit
-                seconds = 0 if self.args.no_reduce else seconds
+                seconds = 0 if self.args.no_reduce else self.args.time_limit
                 where = self.args.reproducer_dir
                 print(f"ck-opt: {keep_failure(failure, self.ctx, suspect, seconds, where)}", file=sys.stderr)
             raise
@@ -185,7 +181,7 @@ class CkOpt(xDSLOptMain):
         print(f"ck-opt: this is a defect in ck: {crash}", file=sys.stderr)
         if self.args.reproduce is None:
             crash.keep(self.args.reproducer_dir)
-            for note in crash.notes:
+            for note in notes_of(crash):
                 print(f"ck-opt: {note}", file=sys.stderr)
         return crash.exit_code
 

@@ -58,11 +58,6 @@ class PassCrash(InternalError):
         else:
             self.add_note(kept_line(path))
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """What `keep` noted."""
-        return getattr(self, "__notes__", [])
-
 
 def kept_line(path: Path) -> str:
     """How to replay the reproducer at `path`."""
