@@ -33,6 +33,12 @@ bench-training:     # training against PyTorch: eager, compiled, f32 and bf16 (a
 	$(PYTHON) benchmarks/training.py --check
 	$(PYTHON) benchmarks/training.py --peers compile-f32,eager-bf16,compile-bf16 --pairs 1 --out build/benchmarks/others
 
+graphs: CK_GRAPHS := $(or $(CK_GRAPHS),5000)
+graphs: CK_GRAPHS_SEED := $(or $(CK_GRAPHS_SEED),$(shell date +%s))
+graphs:             # random programs through interpreters, PyTorch, C and LLVM; a failure names its seed
+	CK_GRAPHS=$(CK_GRAPHS) CK_GRAPHS_SEED=$(CK_GRAPHS_SEED) OMP_NUM_THREADS=1 \
+	$(PYTHON) -m pytest -n 2 -v tests/graphs/test_random_graphs.py
+
 parity:             # the canary against PyTorch on a model of 4 layers, both families (some minutes)
 	CK_CANARY=large $(PYTHON) -m pytest tests/train/test_parity.py -k canary
 
@@ -40,4 +46,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training parity docs
+.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity docs
