@@ -33,7 +33,7 @@ def run_checked(checker: Checker, kind: type[ModulePass], module: ModuleOp, repo
 
     Raises CheckFailure, or PassCrash where the pass does not do its work, with a note on what replays it.
     """
-    before, kept = checker.held, cache_root() / "reproducers"
+    before = checker.held
     try:
         run_pass(context(), module, kind)
         module.verify()
@@ -41,13 +41,19 @@ def run_checked(checker: Checker, kind: type[ModulePass], module: ModuleOp, repo
         raise
     except Exception as error:
         crash = PassCrash.raised(kind.name, error, str(before), [kind.name])
-        crash.keep(kept)
+        crash.keep(cache_root() / "reproducers")
         raise crash from error
     try:
         return checker.after(kind, module, tier_of(kind))
     except CheckFailure as failure:
-        failure.add_note(keep_failure(failure, context(), kind(), SHRINKING, kept, report))
+        keep_in_cache(failure, kind(), report)
         raise
+
+
+def keep_in_cache(failure: CheckFailure, suspect: ModulePass | None, report: Report) -> None:
+    """Keep a reproducer of `failure` in the cache, and note on the exception how to replay it."""
+    kept = cache_root() / "reproducers"
+    failure.add_note(keep_failure(failure, context(), suspect, SHRINKING, kept, report))
 
 
 def keep_failure(
