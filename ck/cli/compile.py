@@ -23,15 +23,22 @@ AFTER_STAGES = (*SOURCES, "asm", *OBJECTS, "explain")
     help=f"graph, fused, scheduled or another stage; {', '.join(AFTER_STAGES[:-1])} or explain.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to standard output.")
+@click.option("--check", is_flag=True, help="Execute before and after every pass, and compiled; compare.")
 @program_options
 @json_option
-def command(model: str, emit: str | None, output: str | None, as_json: bool, **given: Any) -> None:
+def command(
+    model: str, emit: str | None, output: str | None, check: bool, as_json: bool, **given: Any
+) -> None:
     """Compile MODEL, and print what --emit names; without it, print the facts of the program.
 
     A stage is IR as it stands after that stage of the pipeline, and ck-opt reads it back; `--emit help` lists
     them in order. c and llvm are what the backends compile, made of the scheduled IR, so and object what they
     make of it, asm the instructions of the program that runs here. explain tells for each fused group what is
     in it and why its neighbours are not.
+
+    --check takes a minute or so for a small model: it runs what each pass takes and what it leaves on made-up
+    weights and inputs, then the program of each backend, and compares at the tier that the pass promises.
+    Exit code 5: they differ, and a line says where.
     """
     from ck.cli.output import write_json, write_result
     from ck.errors import UsageError
@@ -43,7 +50,7 @@ def command(model: str, emit: str | None, output: str | None, as_json: bool, **g
         raise UsageError(f"--emit: must be one of {', '.join(products())}, got {emit}")
     if emit in OBJECTS and output is None:
         raise UsageError(f"--emit {emit}: needs -o FILE, a program is no text")
-    compiled = compile_model(model, take(ProgramOptions, given))
+    compiled = compile_model(model, take(ProgramOptions, given), check=check)
     if emit is None:
         _print_info(compiled, as_json)
         return

@@ -82,14 +82,18 @@ def find_model(argument: str) -> "Path":
         return resolve_model(argument, progress)
 
 
-def compile_model(argument: str, options: ProgramOptions, force: bool = False) -> "Model":
-    """The compiled model that `argument` means, from the cache unless `force`."""
+def compile_model(
+    argument: str, options: ProgramOptions, force: bool = False, check: bool = False
+) -> "Model":
+    """The compiled model that `argument` means, from the cache unless `force`; `check` goes to stderr."""
     import ck
     from ck.cli.progress import Status
 
     path = find_model(argument)
 
     def show(stage: str) -> None:
+        if stage.startswith("check "):
+            status.say(stage)
         status.show(f"compiling {path.name}: {stage}")
 
     with Status(f"loading {path.name}") as status:
@@ -102,5 +106,6 @@ def compile_model(argument: str, options: ProgramOptions, force: bool = False) -
             chunk=options.chunk,
             backend=options.backend,
             force=force,
+            check=check,
             progress=show,
         )

@@ -62,6 +62,12 @@ class Status:
         if self._shown:
             print(f"\r\x1b[K{text} ...", end="", file=sys.stderr, flush=True)
 
+    def say(self, line: str) -> None:
+        """Leave a line on stderr, terminal or not."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr)
+        print(line, file=sys.stderr, flush=True)
+
     def __enter__(self) -> Self:
         self.show(self._text)
         return self

@@ -18,21 +18,23 @@ from xdsl.ir import Attribute, SSAValue
 
 from ck.backend.backends import BACKENDS, Backend, backend
 from ck.errors import MachineError
+from ck.frontend.model import open_model
+from ck.frontend.template import Template
 from ck.ir.check.cases import Case
 from ck.ir.check.checker import Checker, Line, differences
 from ck.ir.check.failure import CheckFailure, Finding
 from ck.ir.check.runs import Outcome, entries, live_rows, outputs
 from ck.ir.check.states import caches_of, written_weights
 from ck.ir.check.tier import BITS, Tier
-from ck.ir.dialects import context
 from ck.ir.evaluate import find_function
 from ck.ir.rt.manifest import manifest_of
 from ck.ir.rt.ops import AllocOp
 from ck.ir.rt.slots import CacheSlot
 from ck.ir.types import is_buffer, shape
-from ck.passes.pipeline import STAGES, TRAINING_STAGES, run_pass, tier_of
+from ck.passes.pipeline import STAGES, TRAINING_STAGES
+from ck.runtime.check_failure import keep_in_cache, run_checked
 from ck.runtime.check_weights import StoredWeights
-from ck.runtime.compilation import compile_module
+from ck.runtime.compilation import compile_module, model_graph, plan_of, training_graph
 from ck.runtime.program import Program, pointer_table
 
 KERNELS = Tier(1e-9, "kernels in place of their ops' references", quantized=1e-5)
@@ -208,6 +210,23 @@ def is_program(module: ModuleOp) -> bool:
     return bool(functions) and in_buffers and not any(isinstance(op, AllocOp) for op in module.walk())
 
 
+def check_model(
+    path: Path, options: tuple[int | None, str, str | None, int], progress: Callable[[str], None]
+) -> None:
+    """Check every pass and both backends on the program of the model at `path`. Raises CheckFailure."""
+    source = open_model(path)
+    built = model_graph(source, plan_of(source, options), options[2])
+    check_road(built.module, built.constants, progress)
+
+
+def check_training(
+    template: Template, rows: int, options: Mapping[str, Any], progress: Callable[[str], None]
+) -> None:
+    """Check every pass and both backends on the program that trains `template`. Raises CheckFailure."""
+    built = training_graph(template, rows, options)
+    check_road(built.module, built.constants, progress)
+
+
 def check_road(
     module: ModuleOp,
     given: Mapping[str, NDArray[np.float32]],
@@ -219,12 +238,14 @@ def check_road(
     `progress` gets a line for each pass and program. Raises CheckFailure; `module` is left at the end of it.
     """
     check = CompiledCheck(module, given)
-    progress(f"check: {len(entries(module))} entries executed")
+    progress(f"check graph: {len(entries(module))} entries executed")
     stages = TRAINING_STAGES if "ck.training" in module.attributes else STAGES
     for kind in (kind for stage in stages for kind in stage.passes):
-        run_pass(context(), module, kind)
-        module.verify()
-        lines = check.checker.after(kind, module, tier_of(kind))
+        lines = run_checked(check.checker, kind, module, progress)
         progress(f"check {kind.name}: {', '.join(map(str, lines))}")
-    for name, line in check.compiled(module, backends):
-        progress(f"check {name}: {line}")
+    try:
+        for name, line in check.compiled(module, backends):
+            progress(f"check {name}: {line}")
+    except CheckFailure as failure:
+        keep_in_cache(failure, None, progress)
+        raise

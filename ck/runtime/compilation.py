@@ -47,13 +47,18 @@ def compile_into(
 ) -> str:
     """Fill `directory` with the program of the model at `path`; returns the scheduled IR's text."""
     source = open_model(path)
-    plan, dtype = plan_of(source, options), options[2]
+    plan = plan_of(source, options)
+    record = _record(source, plan, options[2])
+    return build_program(directory, model_graph(source, plan, options[2]), record, made_by, progress)
+
+
+def model_graph(source: ModelSource, plan: Plan, dtype: str | None) -> BuiltGraph:
+    """The graph of a model, its weights of type `dtype` or as they are stored."""
     storage = {
         name: weight_type(tensor.shape, dtype or tensor.storage.name)
         for name, tensor in source.file.tensors.items()
     }
-    built = build_graph(source.hp, source.architecture, storage, plan)
-    return build_program(directory, built, _record(source, plan, dtype), made_by, progress)
+    return build_graph(source.hp, source.architecture, storage, plan)
 
 
 def compile_training(
@@ -68,6 +73,12 @@ def compile_training(
 
     `options`: optimizer, decay, dtype and budget, as the passes take them.
     """
+    record = {"template": asdict(template.hp), "options": {"rows": rows, **options}}
+    return build_program(directory, training_graph(template, rows, options), record, made_by, progress)
+
+
+def training_graph(template: Template, rows: int, options: Mapping[str, Any]) -> BuiltGraph:
+    """The graph that trains `template`, with what its passes are to choose."""
     built = build_training_graph(template.hp, template.architecture, template.shapes, rows)
     ones = template.architecture.stored_as_one_plus(template.hp)
     built.module.attributes["ck.training"] = DictionaryAttr(
@@ -76,8 +87,7 @@ def compile_training(
             "toward_one": ArrayAttr([SymbolRefAttr(name) for name in ones]),
         }
     )
-    record = {"template": asdict(template.hp), "options": {"rows": rows, **options}}
-    return build_program(directory, built, record, made_by, progress)
+    return built
 
 
 def build_program(

@@ -146,6 +146,7 @@ def compile_model(
     chunk: int = 512,
     backend: str | None = None,
     force: bool = False,
+    check: bool = False,
     progress: Progress | None = None,
 ) -> Model:
     """Compile a GGUF file, a run directory or a known name, or load it from the cache.
@@ -157,25 +158,36 @@ def compile_model(
     chunk        rows of a prefill step at most
     backend      c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
     force        compile even what is in the cache
-    progress     called with the name of each stage of a compilation
+    check        execute the program before and after every pass and compiled, on made-up weights, and compare
+    progress     called with the name of each stage of a compilation, with a line of each check
 
-    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError: each one line.
+    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, and GateError from a
+    check: each one line.
     """
-    if kv not in KV_TYPES:
-        raise UsageError(f"kv: one of {', '.join(KV_TYPES)} is required, found {kv}")
-    if dtype not in (None, "f32"):
-        raise UsageError(f"dtype: f32 or None is required, found {dtype}")
-    if chunk < 1:
-        raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
+    options = _options(context_len, kv, dtype, chunk)
     path = resolve_model(_argument(model))
     file = GgufFile(path)
-    options = (context_len, kv, dtype, chunk)
+    if check:
+        from ck.runtime.check import check_model
+
+        check_model(path, options, progress or (lambda _: None))
 
     def fill(directory: Path, made_by: Backend) -> tuple[object, ...]:
         return _fill(directory, made_by, path, options, progress or (lambda _: None)), path.resolve()
 
     program = find_or_build((file.header_digest(), options), fill, backend, force)
     return Model(file, program, threads)
+
+
+def _options(context_len: int | None, kv: str, dtype: str | None, chunk: int) -> Options:
+    """What shapes a program. Raises UsageError."""
+    if kv not in KV_TYPES:
+        raise UsageError(f"kv: one of {', '.join(KV_TYPES)} is required, found {kv}")
+    if dtype not in (None, "f32"):
+        raise UsageError(f"dtype: f32 or None is required, found {dtype}")
+    if chunk < 1:
+        raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
+    return context_len, kv, dtype, chunk
 
 
 def _argument(model: Any) -> str:

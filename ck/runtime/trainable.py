@@ -279,6 +279,7 @@ def compile_trainable(
     threads: int | None = None,
     backend: str | None = None,
     force: bool = False,
+    check: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Trainable:
     """Compile the training program of a template, or load it from the cache, with first weights.
@@ -289,20 +290,31 @@ def compile_trainable(
     dtype              f32, or bf16: products of bf16 factors over f32 master weights
     activation_budget  fraction of the activations' bytes that are saved, the others recomputed
     backend            c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
+    check              execute it before and after every pass and compiled, on made-up numbers, and compare
 
-    Raises UsageError, MachineError, ResourceError: each one line.
+    Raises UsageError, MachineError, ResourceError, and GateError from a check: each one line.
     """
     if not isinstance(template, Template):
         raise UsageError(f"mode train: a ck.template is required, found {type(template).__name__}")
     options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
-    _check(options, batch, seq, template.hp.context_length)
+    rows = _rows(options, batch, seq, template.hp.context_length)
+    if check:
+        _check_program(template, rows, options, progress)
     first = template.initial_weights(init, seed) if weights is None else weights
-    rows = int(batch) * int(seq)
     program = _program(template, rows, options, backend, force, progress or (lambda _: None))
     return Trainable(template, program, first, threads)
 
 
-def _check(options: Mapping[str, Any], batch: int, seq: int, context_len: int) -> None:
+def _check_program(
+    template: Template, rows: int, options: Mapping[str, Any], progress: Callable[[str], None] | None
+) -> None:
+    from ck.runtime.check import check_training
+
+    check_training(template, rows, options, progress or (lambda _: None))
+
+
+def _rows(options: Mapping[str, Any], batch: int, seq: int, context_len: int) -> int:
+    """The rows of a micro-batch. Raises UsageError for what cannot be compiled."""
     for name, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
         if options[name] not in known:
             raise UsageError(f"{name}: one of {', '.join(known)} is required, found {options[name]}")
@@ -314,6 +326,7 @@ def _check(options: Mapping[str, Any], batch: int, seq: int, context_len: int) -
         raise UsageError(f"seq: at most the template's context_len {context_len} is required, found {seq}")
     if not 0 <= options["budget"] <= 1:
         raise UsageError(f"activation_budget: from 0 to 1 is required, found {options['budget']}")
+    return int(batch) * int(seq)
 
 
 def _program(
