@@ -13,7 +13,7 @@ from xdsl.parser import Parser
 from ck.cli import opt
 from ck.ir.dialects import context
 from ck.ir.reduce.way import Size
-from tests.passes.random_graphs import random_graph
+from tests.graphs.fixed import random_graph
 
 GATE = """// a gate
 func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {

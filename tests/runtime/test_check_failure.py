@@ -13,7 +13,7 @@ from ck.ir.ops.linear import LinearOp
 from ck.passes.fuse_linear import FuseLinearPass
 from ck.passes.reproducer import PassCrash, read_reproducer
 from ck.runtime.check import check_road
-from tests.passes.random_graphs import random_graph
+from tests.graphs.fixed import random_graph
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ class Size:
             values = [*op.results, *(arg for block in blocks for arg in block.args)]
             n_ops += does_something(op)
             n_parts += 1 + len(values) + len(op.operands) + _n_entries(op)
-            n_bytes += sum(type_bytes(value.type) for value in values)
+            # A size that is only known at run time counts for nothing.
+            n_bytes += sum(max(0, type_bytes(value.type)) for value in values)
         return Size(n_ops, n_parts, n_bytes)
 
 
