@@ -51,7 +51,7 @@ class Inference:
 def draw_inference(choose: Choose) -> Inference:
     """An inference program."""
     rows = choose(ROWS)
-    drawing = _Inference(choose, rows)
+    drawing = InferenceDrawing(choose, rows)
     drawing.steps()
     extra = ("pos",) if choose((False, True)) else ()
     graph = drawing.graph(extra)
@@ -63,7 +63,9 @@ def draw_inference(choose: Choose) -> Inference:
     return Inference(graph, rows, tuple(calls), first, choose(range(100)), choose(STYLES))
 
 
-class _Inference(Drawing):
+class InferenceDrawing(Drawing):
+    """The body of an inference program of so many rows."""
+
     def __init__(self, choose: Choose, rows: int) -> None:
         self.rows = rows
         # Positions there may be at most; None where every cache is a ring.

@@ -1,8 +1,6 @@
 """What the random programs found, each as the smallest program that shows it."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from xdsl.utils.exceptions import VerifyException
@@ -11,7 +9,6 @@ from ck.errors import InternalError, UnsupportedError
 from ck.frontend.architectures import ARCHITECTURES, find_architecture
 from ck.frontend.graph import Plan, build_graph
 from ck.ir.evaluate import find_function
-from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.reshape import ReshapeOp
@@ -20,42 +17,21 @@ from ck.ir.types import WeightType, trained
 from tests.frontend.random_models import small
 from tests.graphs.check_inference import check_inference
 from tests.graphs.check_training import check_training
-from tests.graphs.inference import Inference
-from tests.graphs.program import Graph, Node
 from tests.graphs.runs import stages
-from tests.graphs.train import HYPERS, Training
-
-
-def graph(leaves: dict[str, Any], nodes: Sequence[tuple[type[CkOp], str]], *results: str) -> Graph:
-    """A graph over x [T, 17]: each node is a kind and "operand operand -> result"."""
-    made = []
-    for kind, wiring in nodes:
-        operands, result = wiring.split(" -> ")
-        made.append(Node(kind, tuple(operands.split()), result))
-    return Graph(("x", "n"), 17, 2, tuple(leaves.items()), tuple(made), results)
-
-
-def inference(of: Graph) -> Inference:
-    return Inference(of, 3, (("prefill", 2), ("decode", 1)), 0, 0, "plain")
-
-
-def training(of: Graph, **options: Any) -> Training:
-    known = {"budget": 1.0, "dtype": "f32", "optimizer": "adamw", "decay": "all", **options}
-    weights = tuple(of.weights)
-    return Training(of, 3, weights, tuple(known.items()), (), ((2,),), HYPERS[0], 1, 0, "plain")
+from tests.graphs.small import graph, inference, node, training
 
 
 def test_equal_results_have_a_buffer_each(tmp_path: Path) -> None:
     """cse made one value of two that were returned: one of the buffers was never written."""
-    twice = graph({}, [(SiluOp, "x -> a"), (SiluOp, "x -> b")], "a", "b")
+    twice = graph(17, {}, [node(SiluOp, "x -> a"), node(SiluOp, "x -> b")], "a", "b")
     check_inference(inference(twice), tmp_path)
 
 
 def test_a_cotangent_keeps_its_name_through_an_add(tmp_path: Path) -> None:
     """An add hands its cotangent on, which was called after the operand: nobody found the argument."""
     weights = {"w": trained(5, 17), "u": trained(5, 17)}
-    nodes = [(LinearOp, "x w -> a"), (LinearOp, "x u -> b"), (AddOp, "a b -> y")]
-    program = training(graph(weights, nodes, "y"))
+    nodes = [node(LinearOp, "x w -> a"), node(LinearOp, "x u -> b"), node(AddOp, "a b -> y")]
+    program = training(graph(17, weights, nodes, "y"))
     made = stages(program.module(), ("differentiated",))["differentiated"]
     arguments = find_function(made, "train_step").body.block.args
     assert [arg.name_hint for arg in arguments] == ["x", "n", "d_y"]
@@ -64,12 +40,11 @@ def test_a_cotangent_keeps_its_name_through_an_add(tmp_path: Path) -> None:
 
 def test_a_product_of_more_rows_than_tokens_is_refused() -> None:
     """Of two rows a token its kernel computed the first half."""
-    split = Node(ReshapeOp, ("x",), "halves", (("per_token", 2), ("columns", 4)))
-    product = Node(LinearOp, ("halves", "w"), "y")
-    of = Graph(("x", "n"), 8, 2, (("w", WeightType.of((3, 4), "f32")),), (split, product), ("y",))
+    nodes = [node(ReshapeOp, "x -> halves", per_token=2, columns=4), node(LinearOp, "halves w -> y")]
+    program = inference(graph(8, {"w": WeightType.of((3, 4), "f32")}, nodes, "y"))
     refused = "ck.linear: one row a token is required, %halves has 6 where @prefill takes 3 tokens"
     with pytest.raises((VerifyException, InternalError), match=refused):
-        stages(inference(of).module(), ())
+        stages(program.module(), ())
 
 
 def test_heads_that_attention_would_write_past_are_refused() -> None:

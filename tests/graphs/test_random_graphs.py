@@ -57,7 +57,7 @@ def run(make: Callable[[Choose], Any], check: Callable[[Any, Path], Any], batch:
             module = program.module()
             path = dump(name, program, module, error)
             again = f"CK_GRAPHS_SEED={SEED} CK_GRAPHS={COUNT}"
-            note(f"{error}\n\n{module}\n\nwritten to {path}; {again} runs it again")
+            note(f"{error}\n\n{module!s}\n\nwritten to {path}; {again} runs it again")
             raise
 
     each()

@@ -85,7 +85,7 @@ def changes_the_meaning(wrong: Callable[[ModuleOp], None]) -> Callable[[ModuleOp
 
 
 @pytest.mark.parametrize("wrong", [lose_a_gate, lose_a_residual])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [5, 10])
 def test_a_wrong_pass_on_a_large_graph_leaves_a_few_ops(
     seed: int, wrong: Callable[[ModuleOp], None], measured: Callable[[str], None]
 ) -> None:

@@ -30,9 +30,9 @@ from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.pipeline import ORDER, STAGES, run_pass
 from ck.passes.plan_memory import PlanMemoryPass, intervals, peak_bytes
 from ck.passes.reroll_layers import RerollLayersPass
+from tests.graphs.fixed import random_graph, values
 from tests.models import MODELS, model_path
 from tests.passes.programs import Program, model_program, parse, staged
-from tests.passes.random_graphs import random_graph, values
 
 SEEDS = range(2)
 NAMES = [*MODELS, *(f"random-{seed}" for seed in SEEDS)]
