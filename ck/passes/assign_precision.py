@@ -32,6 +32,8 @@ from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
+from ck.ir.check.checker import Judge
+from ck.ir.check.roundings import judge_roundings
 from ck.ir.check.tier import Tier
 from ck.ir.functions import bodies, training_options
 from ck.ir.op import Product
@@ -46,6 +48,7 @@ class AssignPrecisionPass(ModulePass):
 
     name = "ck-assign-precision"
     TIER: ClassVar[Tier] = Tier(1e-1, "factors of products rounded to bf16, sums that cancel")
+    JUDGE: ClassVar[Judge] = staticmethod(judge_roundings)
     dtype: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
