@@ -70,42 +70,37 @@ def compare(before: Array, after: Array, tier: Tier, special: bool = False) -> D
     if before.shape != after.shape or before.dtype != after.dtype:
         return Difference(np.inf, False)
     if before.dtype.kind != "f":
-        before, after = before.astype(np.int64), after.astype(np.int64)
-        wrong = before != after
-        return _found(before, after, wrong, 0.0) if wrong.any() else Difference(0.0, True)
+        wrong = np.argwhere(before != after)
+        if not len(wrong):
+            return Difference(0.0, True)
+        index = tuple(int(place) for place in wrong[0])
+        return Difference(np.inf, False, index, float(before[index]), float(after[index]))
+    # Most rows are equal, of a cache almost all: the others alone are looked at more closely.
+    changed = np.flatnonzero(~_rows(_bits(before) == _bits(after)).all(-1))
+    a, b = _rows(before)[changed], _rows(after)[changed]
     if special and not tier.specials:
-        before, after = _finite_rows(before, after)
-    same = _same_bits(before, after)
+        finite = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
+        changed, a, b = changed[finite], a[finite], b[finite]
+    # No bound tells 0 from -0.
+    same = (_bits(a) == _bits(b)) | (np.isnan(a) & np.isnan(b)) | (not tier.bits and a == b)
     if same.all():
         return Difference(0.0, True)
-    if not tier.bits:
-        # No bound tells 0 from -0.
-        same |= before == after
-        if same.all():
-            return Difference(0.0, True)
-    changed = ~_rows(same).all(-1)
-    error = _error(_rows(before)[changed], _rows(after)[changed])
-    if tier.bits or error > tier.bound:
-        wrong = ~same if tier.bits else _worst(before, after)
-        return _found(before, after, wrong, error)
-    return Difference(error, True)
+    error = _error(a, b)
+    if not tier.bits and error <= tier.bound:
+        return Difference(error, True)
+    row, column = np.argwhere(~same if tier.bits else _worst(a, b))[0]
+    place = np.unravel_index(int(changed[row]), before.shape[:-1]) if before.ndim > 1 else ()
+    index = (*map(int, place), int(column))
+    return Difference(error, False, index, float(a[row, column]), float(b[row, column]))
 
 
-def _same_bits(a: Array, b: Array) -> Array:
-    whole = f"u{a.dtype.itemsize}"
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    return (a.view(whole) == b.view(whole)) | (np.isnan(a) & np.isnan(b))
+def _bits(a: Array) -> Array:
+    return np.ascontiguousarray(a).view(f"u{a.dtype.itemsize}")
 
 
 def _rows(a: Array) -> Array:
     """Rows of numbers: a vector is one row, heads of a cache have their rows below each other."""
     return a.reshape(1, -1) if a.ndim < 2 else a.reshape(-1, a.shape[-1])
-
-
-def _finite_rows(before: Array, after: Array) -> tuple[Array, Array]:
-    a, b = _rows(before), _rows(after)
-    finite = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
-    return a[finite], b[finite]
 
 
 def _error(before: Array, after: Array) -> float:
@@ -136,11 +131,6 @@ def _worst(before: Array, after: Array) -> Array:
     finite = np.isfinite(before)
     distance = np.abs(np.where(finite, after, 0).astype(np.float64) - np.where(finite, before, 0))
     return distance == distance.max()
-
-
-def _found(before: Array, after: Array, wrong: Array, error: float) -> Difference:
-    index = tuple(int(place) for place in np.argwhere(wrong)[0])
-    return Difference(error, False, index, float(before[index]), float(after[index]))
 
 
 def worst(found: Iterable[Difference]) -> Difference:
