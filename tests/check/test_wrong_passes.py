@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from xdsl.dialects import arith, func
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp, f32, i64
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp, SymbolRefAttr, f32, i64
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
@@ -47,12 +47,14 @@ func.func @f(%x: tensor<7x96xf32>, %n: index) -> tensor<7x96xf32> attributes {ck
 """
 TRAINED = """
 func.func @f(%x: tensor<7x32xf32>, %n: index) -> tensor<7x32xf32>
-    attributes {ck.entry, ck.trainable = [@up, @gain]} {
+    attributes {ck.entry, ck.trainable = [@up, @gain, @down]} {
   %gain = ck.weight @gain : tensor<32xf32>
   %up = ck.weight @up : !ck.q<32x32xf32, rows>
   %h = ck.rms_norm %x, %gain {eps = 1.000000e-05 : f32} : tensor<7x32xf32>, tensor<32xf32> -> tensor<7x32xf32>
   %u = ck.linear %h, %up : (tensor<7x32xf32>, !ck.q<32x32xf32, rows>) -> tensor<7x32xf32>
-  %y = ck.add %h, %u : tensor<7x32xf32>, tensor<7x32xf32> -> tensor<7x32xf32>
+  %down = ck.weight @down : !ck.q<32x32xf32, rows>
+  %v = ck.linear %u, %down : (tensor<7x32xf32>, !ck.q<32x32xf32, rows>) -> tensor<7x32xf32>
+  %y = ck.add %h, %v : tensor<7x32xf32>, tensor<7x32xf32> -> tensor<7x32xf32>
   func.return %y : tensor<7x32xf32>
 }
 """
@@ -138,12 +140,11 @@ def test_a_lost_accumulation() -> None:
 
 def test_gradients_that_are_returned_and_not_added() -> None:
     failure = failure_of(TRAINED, DifferentiatePass, _forget, AddOptimizerPass)
-    assert "@f: the gradient of @up is not added to @grad.up" in str(failure)
+    assert "@f: the gradient of @down is not added to @grad.down" in str(failure)
 
 
 def _forget(module: ModuleOp) -> None:
-    product = first(module, MatmulOp, 1)
-    assert product.addend is not None
+    product = next(op for op in module.walk() if isinstance(op, MatmulOp) and op.addend is not None)
     fresh = MatmulOp.build_op(product.a, product.b, form=product.form)
     Rewriter.replace_op(product, fresh)
 
@@ -156,8 +157,8 @@ def test_a_wrong_slope() -> None:
         gradient.operands[0] = wrong.y
 
     failure = failure_of(TRAINED, None, scale, DifferentiatePass)
-    assert "the gradient of @up is not the slope" in str(failure)
-    assert "made by: %d_up = ck.matmul" in str(failure)
+    assert "the gradient of @down is not the slope" in str(failure)
+    assert "made by: %d_down = ck.matmul" in str(failure)
 
 
 def test_more_than_roundings() -> None:
@@ -184,13 +185,39 @@ def test_a_weight_that_the_norm_leaves_out() -> None:
     assert "@grad_norm: norm and factor of all gradients: [0] was" in str(failure)
 
 
-def test_an_update_of_the_wrong_state() -> None:
-    def swap(module: ModuleOp) -> None:
-        step = first(module, AdamwOp)
-        gradient, moment = step.operands[1], step.operands[2]
-        step.operands[1], step.operands[2] = moment, gradient
+def swap_moment(module: ModuleOp) -> None:
+    step = first(module, AdamwOp)
+    step.operands[1], step.operands[2] = step.operands[2], step.operands[1]
 
-    failure = failure_of(TRAINED, DifferentiatePass, swap, AddOptimizerPass)
+
+def swap_gradients(module: ModuleOp) -> None:
+    """Of two weights of one type."""
+    one, other = first(module, AdamwOp), first(module, AdamwOp, 1)
+    assert one.w.type == other.w.type
+    leaves = one.g.owner.properties, other.g.owner.properties
+    leaves[0]["symbol"], leaves[1]["symbol"] = leaves[1]["symbol"], leaves[0]["symbol"]
+
+
+def draw_elsewhere(module: ModuleOp) -> None:
+    first(module, AdamwOp).properties["toward"] = FloatAttr(0.5, f32)
+
+
+def update_no_moment(module: ModuleOp) -> None:
+    first(module, AdamwOp).m.owner.properties["symbol"] = SymbolRefAttr("adam_m.down")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (swap_moment, "@update: @grad.up is not zero afterwards"),
+        (swap_gradients, "@update: @up does not move against its gradient"),
+        (draw_elsewhere, "@update: @up does not decay towards 0"),
+        (update_no_moment, "@update: @up has 1 state beside its gradient, others have 2"),
+    ],
+)
+def test_an_update_of_the_wrong_state(change: Callable[[ModuleOp], None], words: str) -> None:
+    failure = failure_of(TRAINED, DifferentiatePass, change, AddOptimizerPass)
+    assert words in str(failure)
     assert failure.function == "update"
 
 

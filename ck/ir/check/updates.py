@@ -25,6 +25,7 @@ from ck.ir.check.tier import Tier, compare
 from ck.ir.evaluate import Environment, evaluate, find_function
 from ck.ir.functions import symbol_names, training_options
 from ck.ir.op import Array
+from ck.ir.ops.weight import WeightOp
 
 # f32 sums of a few numbers in another order.
 SUMS = Tier(1e-11, "a sum of f32 in another order")
@@ -105,6 +106,7 @@ class _Update:
                 raise self._fail(f"@{weight} does not move against its gradient")
             if np.any(after[f"grad.{weight}"]):
                 raise self._fail(f"@grad.{weight} is not zero afterwards")
+            self._counted(weight)
             for moment in self._moments(weight):
                 if not np.any(after[moment]):
                     raise self._fail(f"@{moment} stays zero")
@@ -114,6 +116,13 @@ class _Update:
         for state in set(self.written) - own:
             raise self._fail(f"@{state} is written and belongs to no trained weight")
         self._decays()
+
+    def _counted(self, weight: str) -> None:
+        most, own = max(len(self._moments(name)) for name in self.trained), len(self._moments(weight))
+        if own < most:
+            raise self._fail(
+                f"@{weight} has {own} state{'s' * (own != 1)} beside its gradient, others have {most}"
+            )
 
     def _decays(self) -> None:
         first = self._states(0.0)
@@ -136,14 +145,17 @@ class _Update:
         return states
 
     def _run(self, states: Mapping[str, Array], hyper: tuple[float, ...]) -> dict[str, Array]:
-        after = {name: value.copy() for name, value in states.items()}
+        function, inputs = find_function(self.found.new, self.name), self.found.runner.inputs
+        read = (op.symbol_name for op in function.walk() if isinstance(op, WeightOp))
+        after = {name: inputs.weight(name, self.case).copy() for name in read}
+        after |= {name: value.copy() for name, value in states.items()}
         given = {
             "hyper": np.array(hyper, np.float32),
             "norm": np.array([1, 1], np.float32),
             "n": 1,
         }
-        arguments = find_function(self.found.new, self.name).body.block.args
-        evaluate(self.found.new, self.name, [given[str(a.name_hint)] for a in arguments], Environment(after))
+        args = [given[str(argument.name_hint)] for argument in function.body.block.args]
+        evaluate(self.found.new, self.name, args, Environment(after))
         return after
 
     def _fail(self, text: str) -> CheckFailure:
