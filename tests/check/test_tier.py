@@ -1,5 +1,8 @@
 """When two arrays agree: bits, bounds, and what is not finite."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from xdsl.transforms.canonicalize import CanonicalizePass
@@ -106,3 +109,11 @@ def test_every_pass_says_what_it_promises() -> None:
         assert tier.why
         assert tier.bits or tier.bound <= 1e-5 or hasattr(kind, "JUDGE")
         assert hasattr(kind, "TIER") == kind.name.startswith(("ck-", "rt-"))
+
+
+def test_the_document_says_it_too() -> None:
+    page = Path(__file__).parents[2] / "docs" / "debugging.md"
+    rows = [line for line in page.read_text().splitlines() if re.match(r"\| `[\w-]+` \| (equal|an error)", line)]
+    kinds = dict.fromkeys((*ORDER, CanonicalizePass))
+    tiers = {kind.name: tier_of(kind) for kind in kinds}
+    assert rows == [f"| `{name}` | {t} | {t.where_quantized()} | {t.why} |" for name, t in tiers.items()]
