@@ -113,7 +113,8 @@ def test_every_pass_says_what_it_promises() -> None:
 
 def test_the_document_says_it_too() -> None:
     page = Path(__file__).parents[2] / "docs" / "debugging.md"
-    rows = [line for line in page.read_text().splitlines() if re.match(r"\| `[\w-]+` \| (equal|an error)", line)]
+    lines = page.read_text().splitlines()
+    rows = [line for line in lines if re.match(r"\| `[\w-]+` \| (equal|an error)", line)]
     kinds = dict.fromkeys((*ORDER, CanonicalizePass))
     tiers = {kind.name: tier_of(kind) for kind in kinds}
     assert rows == [f"| `{name}` | {t} | {t.where_quantized()} | {t.why} |" for name, t in tiers.items()]
