@@ -1,14 +1,23 @@
 """Names and conventions on the way out: transformers' own parameters, and back again bit for bit."""
 
+import json
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ck.errors import UnsupportedError, UsageError
+from ck.errors import CkError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.architectures import ARCHITECTURES
-from ck.frontend.architectures.outward import Kind, Outward, find_outward
+from ck.frontend.architectures.outward import (
+    HUGGINGFACE_CLASSES,
+    Kind,
+    Outward,
+    family_of_config,
+    find_outward,
+)
+from ck.frontend.architectures.outward.config import ConfigReader
 from tests.frontend.random_models import random_weights, small
 
 CASES = [(arch, tied) for arch in ARCHITECTURES for tied in (True, False)]
@@ -132,3 +141,118 @@ def test_a_tensor_of_another_model_is_refused(arch: str) -> None:
         outward(arch).to_huggingface(small(arch), tensors)
     with pytest.raises(UsageError, match=r"^output\.weight: must be a tensor of"):
         outward(arch).from_huggingface(small(arch), tensors)
+
+
+def reader(fields: dict[str, Any]) -> ConfigReader:
+    return ConfigReader(fields, "config.json")
+
+
+@pytest.mark.parametrize(("arch", "tied"), CASES)
+def test_a_config_gives_back_the_numbers_it_was_written_from(arch: str, tied: bool) -> None:
+    hp = small(arch, tied=tied, rope_factor=4.0)
+    config = reader(json.loads(json.dumps(outward(arch).huggingface_config(hp))))
+    assert family_of_config(config) == arch
+    assert outward(arch).from_huggingface_config(config) == hp
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_what_a_config_leaves_out_is_what_transformers_has_there(arch: str) -> None:
+    import transformers
+
+    [kind] = [kind for kind, known in HUGGINGFACE_CLASSES.items() if known.family == arch]
+    whole = transformers.AutoConfig.for_model(kind).to_dict()
+    bare = outward(arch).from_huggingface_config(reader({"model_type": kind}))
+    assert bare == outward(arch).from_huggingface_config(reader(whole))
+    assert bare.n_vocab == whole["vocab_size"]
+
+
+# config.json of release 4, without the fields that `small` needs no other word for.
+OLD = {
+    "llama": {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 8}, "head_dim": None},
+    "gemma3_text": {
+        "rope_theta": 5e5, "rope_local_base_freq": 2e4, "sliding_window_pattern": 4, "num_hidden_layers": 9,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "query_pre_attn_scalar": 168,
+        "layer_types": None,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", OLD)
+def test_configs_of_release_4_mean_the_same(kind: str) -> None:
+    import transformers
+
+    family = outward(HUGGINGFACE_CLASSES[kind].family)
+    ours = family.from_huggingface_config(reader(OLD[kind]))
+    theirs = transformers.AutoConfig.for_model(kind, **OLD[kind]).to_dict()
+    assert ours == family.from_huggingface_config(reader(theirs))
+    assert (ours.rope_base, ours.rope_factor) == (5e5, 8.0)
+    if kind == "gemma3_text":
+        assert (ours.rope_base_local, ours.window_pattern) == (2e4, 4)
+        assert ours.attention_scale == 1 / math.sqrt(168)
+
+
+REFUSED = [
+    ("llama", {"model_type": "mamba"}, "field model_type must be one of gemma3_text, llama, .*found mamba"),
+    ("llama", {"model_type": None}, "field model_type must be one of .*, found null"),
+    ("llama", {"model_type": ["llama"]}, "field model_type must be one of .*, found a list of 1"),
+    ("llama", {"architectures": ["LlamaForSequenceClassification"]}, r"architectures must be \[LlamaForCau"),
+    ("llama", {"architectures": "LlamaForCausalLM"}, r"field architectures must be \[LlamaForCausalLM\]"),
+    ("llama", {"attention_bias": True}, "field attention_bias must be absent or false, found true"),
+    ("llama", {"mlp_bias": True}, "field mlp_bias must be absent or false, found true"),
+    ("llama", {"hidden_act": "gelu"}, "field hidden_act must be absent or silu, found gelu"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor must be absent or 1, found 0.5"),
+    ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "kind of rotary .*found yarn"),
+    ("llama", {"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "kind of rotary parameters .*dynamic"),
+    ("gemma3", {"hidden_activation": "gelu"}, "field hidden_activation must be absent or gelu_pytorch_tanh"),
+    ("gemma3", {"final_logit_softcapping": 30.0}, "field final_logit_softcapping must be absent, found 30.0"),
+    ("gemma3", {"attn_logit_softcapping": 50.0}, "field attn_logit_softcapping must be absent, found 50.0"),
+    ("gemma3", {"use_bidirectional_attention": True}, "field use_bidirectional_attention must be ab"),
+    ("gemma3", {"layer_types": ["full_attention", "full_attention", "sliding_attention"]}, "every n-th"),
+    ("gemma3", {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2}}}, "must have"),
+]  # fmt: skip
+
+BROKEN = [
+    ("llama", {"hidden_size": "64"}, "field hidden_size must be a whole number from 1 to 1048576, found 64"),
+    ("llama", {"hidden_size": 0}, "field hidden_size must be a whole number from 1 to 1048576, found 0"),
+    ("llama", {"hidden_size": True}, "field hidden_size must be a whole number .*, found true"),
+    ("llama", {"hidden_size": None}, "field hidden_size must be a whole number .*, found null"),
+    ("llama", {"num_hidden_layers": 1e300}, r"field num_hidden_layers must be .*, found 1e\+300"),
+    ("llama", {"num_attention_heads": 2**70}, "field num_attention_heads must be a whole number from 1 to"),
+    ("llama", {"num_key_value_heads": 3}, "field num_key_value_heads must divide the 4 heads, found 3"),
+    ("llama", {"head_dim": None, "hidden_size": 66}, "num_attention_heads must divide the width 66, found 4"),
+    ("llama", {"head_dim": 31}, "heads must be even and at most 4096 wide, found 31"),
+    ("llama", {"head_dim": 4096, "num_attention_heads": 1024}, "heads must be at most 1048576 wide together"),
+    ("llama", {"rms_norm_eps": math.nan}, "field rms_norm_eps must be a finite number above 0, found nan"),
+    ("llama", {"rms_norm_eps": 1e-60}, "field rms_norm_eps must be a finite number above 0, found 1e-60"),
+    ("llama", {"rms_norm_eps": 10**400}, "field rms_norm_eps must be a finite number above 0, found 100000"),
+    ("llama", {"rms_norm_eps": 2}, "field rms_norm_eps must be between 0 and 1, found 2.0"),
+    ("llama", {"tie_word_embeddings": "yes"}, "field tie_word_embeddings must be true or false, found yes"),
+    ("llama", {"rope_parameters": 3}, "rotary parameters must be an object, found 3"),
+    ("llama", {"rope_scaling": {"type": "linear"}}, "factor of rotary parameters must be a finite .*null"),
+    ("llama", {"rope_parameters": {"rope_theta": -1}}, "base of rotary parameters must be a finite"),
+    ("gemma3", {"sliding_window": None}, "field sliding_window must be a whole number .*, found null"),
+    ("gemma3", {"layer_types": ["full_attention"]}, "field layer_types must list 3 layers, found a list"),
+    ("gemma3", {"layer_types": 6}, "field layer_types must list 3 layers, found 6"),
+    ("gemma3", {"rope_parameters": []}, "field rope_parameters must be an object, found a list of 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes", "words", "error"),
+    [(*case, UnsupportedError) for case in REFUSED] + [(*case, MalformedError) for case in BROKEN],
+)
+def test_a_config_that_ck_cannot_run_is_refused_by_its_field(
+    arch: str, changes: dict[str, Any], words: str, error: type[CkError]
+) -> None:
+    config = reader(outward(arch).huggingface_config(small(arch)) | changes)
+    with pytest.raises(error, match=f"^config.json: .*{words}"):
+        outward(family_of_config(config)).from_huggingface_config(config)
+
+
+def test_fields_that_compute_nothing_are_no_reason_to_refuse() -> None:
+    config = outward("llama").huggingface_config(small("llama"))
+    harmless = {"use_cache": False, "attention_dropout": 0.5, "made_up": [1], "transformers_version": "9"}
+    assert outward("llama").from_huggingface_config(reader(config | harmless)) == small("llama")
+    assert family_of_config(reader(config | {"architectures": None})) == "llama"

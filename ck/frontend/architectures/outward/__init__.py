@@ -5,6 +5,7 @@ files; these modules translate, both ways. None of them imports the IR.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol, cast
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.architectures.outward.config import ConfigReader, written
 from ck.frontend.hyperparameters import HyperParameters
 
 Array = NDArray[np.floating[Any]]
@@ -28,6 +30,15 @@ class Outward(Protocol):
         """The fields of transformers' config.json (release 5), f32, without token ids.
 
         Raises UnsupportedError when transformers' model of the family cannot be given these numbers.
+        """
+        ...
+
+    def from_huggingface_config(self, config: ConfigReader) -> HyperParameters:
+        """The numbers of the model that config.json describes, of any release of transformers.
+
+        Floats are rounded to f32, as a GGUF header holds them. Raises MalformedError for a field of the wrong
+        type or out of range, UnsupportedError for every field that would change what the model computes and
+        that ck does not have: each names its field.
         """
         ...
 
@@ -55,6 +66,36 @@ class Outward(Protocol):
     def gguf_metadata(self, hp: HyperParameters) -> dict[str, Scalar]:
         """The keys `<arch>.*` of a GGUF header, from which the family reads `hp` back, floats as f32."""
         ...
+
+
+@dataclass(frozen=True)
+class HuggingFaceClass:
+    """A class of transformers whose folders ck reads: its name in `architectures`, and ck's family."""
+
+    name: str
+    family: str
+
+
+# By the model_type of config.json.
+HUGGINGFACE_CLASSES = {
+    "gemma3_text": HuggingFaceClass("Gemma3ForCausalLM", "gemma3"),
+    "llama": HuggingFaceClass("LlamaForCausalLM", "llama"),
+}
+
+
+def family_of_config(config: ConfigReader) -> str:
+    """The family of the model that config.json describes. Raises UnsupportedError when ck has no such."""
+    kind = config.get("model_type")
+    known = HUGGINGFACE_CLASSES.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        names = ", ".join(sorted(HUGGINGFACE_CLASSES))
+        raise config.unsupported(f"field model_type must be one of {names}, found {written(kind)}")
+    classes = config.get("architectures")
+    # A configuration that was never saved with a model names none.
+    if classes is not None and classes != [known.name]:
+        found = ", ".join(map(written, cast(list[Any], classes))) if isinstance(classes, list) else classes
+        raise config.unsupported(f"field architectures must be [{known.name}], found {written(found)}")
+    return known.family
 
 
 def find_outward(name: str) -> Outward | None:

@@ -1,5 +1,6 @@
 """What the families share on the way out: renaming, keys of the header, fields of config.json."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,7 +8,16 @@ import numpy as np
 
 from ck.errors import UnsupportedError, UsageError
 from ck.frontend.architectures.outward import Array, Scalar
-from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.architectures.outward.config import ConfigReader, written
+from ck.frontend.hyperparameters import (
+    CONTEXT_LIMIT,
+    HEAD_DIM_LIMIT,
+    HEAD_LIMIT,
+    LAYER_LIMIT,
+    VOCAB_LIMIT,
+    WIDTH_LIMIT,
+    HyperParameters,
+)
 
 # Parts of a layer that all families call alike: GGUF's name -> transformers'.
 LINEAR = {
@@ -94,6 +104,86 @@ def common_config(hp: HyperParameters) -> dict[str, Any]:
         "eos_token_id": None,
         "dtype": "float32",
     }
+
+
+def read_config(config: ConfigReader, arch: str, rope: tuple[float, float] | None = None) -> HyperParameters:
+    """The numbers that all families spell alike in config.json, every layer global.
+
+    rope   base and divisor of positions, of a family that has its own words for them
+
+    Raises MalformedError, UnsupportedError.
+    """
+    config.refuse("attention_bias", False)
+    n_heads = config.integer("num_attention_heads", 1, HEAD_LIMIT)
+    given = config.get("num_key_value_heads")
+    n_kv_heads = n_heads if given is None else config.integer("num_key_value_heads", 1, n_heads)
+    if n_heads % n_kv_heads:
+        raise config.error(f"field num_key_value_heads must divide the {n_heads} heads, found {n_kv_heads}")
+    d_model = config.integer("hidden_size", 1, WIDTH_LIMIT)
+    head_dim = _head_dim(config, d_model, n_heads)
+    base, factor = rope or read_rope(config, config.get("rope_scaling") or config.get("rope_parameters"))
+    return HyperParameters(
+        arch=arch,
+        n_layers=config.integer("num_hidden_layers", 1, LAYER_LIMIT),
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
+        d_ffn=config.integer("intermediate_size", 1, WIDTH_LIMIT),
+        n_vocab=config.integer("vocab_size", 1, VOCAB_LIMIT),
+        context_length=config.integer("max_position_embeddings", 1, CONTEXT_LIMIT),
+        rms_eps=_rms_eps(config),
+        rope_base=base,
+        rope_dims=head_dim,
+        rope_factor=factor,
+        rope_base_local=base,
+        sliding_window=0,
+        window_pattern=1,
+        attention_scale=1 / math.sqrt(head_dim),
+        tied=config.flag("tie_word_embeddings"),
+    )
+
+
+def _head_dim(config: ConfigReader, d_model: int, n_heads: int) -> int:
+    if config.get("head_dim") is None:
+        if d_model % n_heads:
+            raise config.error(f"field num_attention_heads must divide the width {d_model}, found {n_heads}")
+        head_dim = d_model // n_heads
+    else:
+        head_dim = config.integer("head_dim", 1, HEAD_DIM_LIMIT)
+    if head_dim % 2 or head_dim > HEAD_DIM_LIMIT:
+        raise config.error(f"heads must be even and at most {HEAD_DIM_LIMIT} wide, found {head_dim}")
+    if n_heads * head_dim > WIDTH_LIMIT:
+        raise config.error(f"heads must be at most {WIDTH_LIMIT} wide together, found {n_heads * head_dim}")
+    return head_dim
+
+
+def _rms_eps(config: ConfigReader) -> float:
+    eps = config.positive("rms_norm_eps")
+    if eps >= 1:
+        raise config.error(f"field rms_norm_eps must be between 0 and 1, found {eps}")
+    return eps
+
+
+def read_rope(config: ConfigReader, parameters: Any, theta: str = "rope_theta") -> tuple[float, float]:
+    """Base of a rotary embedding and what its positions are divided by.
+
+    `parameters` is transformers' description of it, rope_scaling of release 4 or rope_parameters of release
+    5, or null; where it names no base, that is the field `theta`. Raises MalformedError, UnsupportedError.
+    """
+    what = "rotary parameters"
+    given = config.checked_mapping(parameters, what)
+    partial = given.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if partial is not None and partial != 1:
+        raise config.unsupported(f"partial_rotary_factor must be absent or 1, found {written(partial)}")
+    named = given.get("rope_theta")
+    base = config.positive(theta) if named is None else config.checked_positive(named, f"base of {what}")
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind == "default":
+        return base, 1.0
+    if kind != "linear":
+        raise config.unsupported(f"kind of {what} must be default or linear, found {written(kind)}")
+    return base, config.checked_positive(given.get("factor"), f"factor of {what}")
 
 
 def rope_parameters(base: float, factor: float = 1.0) -> dict[str, Any]:

@@ -7,7 +7,8 @@ way, 1 + w rounds as it does inside transformers' own norm. Gradients and moment
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,12 +19,25 @@ from ck.frontend.architectures.outward.common import (
     common_metadata,
     names,
     part,
+    read_config,
+    read_rope,
     refusal,
     rename,
     rope_parameters,
 )
-from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.architectures.outward.config import ConfigReader, written
+from ck.frontend.hyperparameters import CONTEXT_LIMIT, LAYER_LIMIT, WIDTH_LIMIT, HyperParameters
 
+# What transformers' Gemma3TextConfig has where a field is absent; 6 is its default pattern.
+DEFAULTS = {
+    "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6, "rope_local_base_freq": 1e4, "tie_word_embeddings": True,
+    "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+}  # fmt: skip
+# In `layer_types`.
+GLOBAL, LOCAL = "full_attention", "sliding_attention"
 PARTS = {
     **LINEAR,
     "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
@@ -37,7 +51,7 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     scalar = round(hp.attention_scale**-2)
     if not math.isclose(hp.attention_scale, 1 / math.sqrt(scalar), rel_tol=2**-24):
         raise refusal(hp, "attention_scale", "1/sqrt(n) of a whole n", hp.attention_scale)
-    kinds = ("full_attention", "sliding_attention")
+    kinds = (GLOBAL, LOCAL)
     return {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
@@ -47,12 +61,58 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
         "sliding_window": hp.sliding_window,
         "layer_types": [kinds[hp.is_local(layer)] for layer in range(hp.n_layers)],
         "rope_parameters": {
-            "full_attention": rope_parameters(hp.rope_base, hp.rope_factor),
-            "sliding_attention": rope_parameters(hp.rope_base_local),
+            GLOBAL: rope_parameters(hp.rope_base, hp.rope_factor),
+            LOCAL: rope_parameters(hp.rope_base_local),
         },
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
     }
+
+
+def from_huggingface_config(config: ConfigReader) -> HyperParameters:
+    """The numbers of config.json. Raises MalformedError, UnsupportedError naming the field."""
+    config = config.with_defaults(DEFAULTS)
+    config.refuse("hidden_activation", "gelu_pytorch_tanh")
+    for field in ("attn_logit_softcapping", "final_logit_softcapping"):
+        config.refuse(field)
+    config.refuse("use_bidirectional_attention", False)
+    ropes = _ropes(config)
+    base_local, factor_local = read_rope(config, ropes[1], "rope_local_base_freq")
+    if factor_local != 1:
+        raise config.unsupported(f"layers with a window must have no rotary scaling, found {factor_local}")
+    hp = read_config(config, "gemma3", read_rope(config, ropes[0]))
+    return replace(
+        hp,
+        rope_base_local=base_local,
+        sliding_window=config.integer("sliding_window", 1, CONTEXT_LIMIT),
+        window_pattern=_pattern(config, hp.n_layers),
+        attention_scale=1 / math.sqrt(config.integer("query_pre_attn_scalar", 1, WIDTH_LIMIT)),
+    )
+
+
+def _ropes(config: ConfigReader) -> tuple[Any, Any]:
+    """The descriptions of the rotary embedding of global layers and of those with a window, perhaps null."""
+    by_kind = config.mapping("rope_parameters")
+    scaling = config.mapping("rope_scaling")
+    whole = {**config.checked_mapping(by_kind.get(GLOBAL), f"rope_parameters of {GLOBAL}"), **scaling}
+    return whole, by_kind.get(LOCAL)
+
+
+def _pattern(config: ConfigReader, n_layers: int) -> int:
+    """The n for which every n-th layer is global and no other. Raises UnsupportedError when there is none."""
+    given = config.get("layer_types")
+    if given is None:
+        return config.integer("sliding_window_pattern", 1, LAYER_LIMIT)
+    kinds = cast(list[Any], given) if isinstance(given, list) else []
+    if len(kinds) != n_layers:
+        raise config.error(f"field layer_types must list {n_layers} layers, found {written(given)}")
+    # Without a global layer, a pattern longer than the model.
+    first = kinds.index(GLOBAL) if GLOBAL in kinds else n_layers
+    if kinds != [LOCAL if (layer + 1) % (first + 1) else GLOBAL for layer in range(n_layers)]:
+        raise config.unsupported(
+            f"field layer_types must have {GLOBAL} for every n-th layer and {LOCAL} for the others only"
+        )
+    return first + 1
 
 
 def huggingface_names(hp: HyperParameters) -> dict[str, str]:

@@ -15,12 +15,20 @@ from ck.frontend.architectures.outward.common import (
     common_metadata,
     names,
     part,
+    read_config,
     refusal,
     rename,
     rope_parameters,
 )
+from ck.frontend.architectures.outward.config import ConfigReader
 from ck.frontend.hyperparameters import HyperParameters
 
+# What transformers' LlamaConfig has where a field is absent.
+DEFAULTS = {
+    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
+    "rope_theta": 1e4, "tie_word_embeddings": False,
+}  # fmt: skip
 PARTS = {**LINEAR, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 
 
@@ -38,6 +46,14 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
         "mlp_bias": False,
         "rope_parameters": rope_parameters(hp.rope_base, hp.rope_factor),
     }
+
+
+def from_huggingface_config(config: ConfigReader) -> HyperParameters:
+    """The numbers of config.json. Raises MalformedError, UnsupportedError naming the field."""
+    config = config.with_defaults(DEFAULTS)
+    config.refuse("hidden_act", "silu")
+    config.refuse("mlp_bias", False)
+    return read_config(config, "llama")
 
 
 def huggingface_names(hp: HyperParameters) -> dict[str, str]:
