@@ -12,6 +12,7 @@ from xdsl.ir import Attribute
 
 from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
+from ck.ir.ops.bias_add import BiasAddOp
 from ck.ir.ops.embed import EmbedOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
 from ck.ir.ops.linear import LinearOp
@@ -34,7 +35,7 @@ EPS = (1e-5, 1e-6, 1e-2, 1.0)
 CAPS = (5.0, 1.0, 30.0)
 FACTORS = (1.0, 0.5, -2.0, 0.0, 1e-3)
 # A step is drawn until this many ops are there: a program has a few more.
-MOST_NODES = 11
+MOST_NODES, MOST_WITH_LAYERS = 11, 24
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Drawing:
     # How often each step is offered.
     STEPS: ClassVar[dict[str, int]] = {
         "unary": 3, "norm": 2, "linear": 3, "binary": 3, "residual": 2, "gated": 1, "fan": 1, "view": 2,
-        "turn": 1, "heads": 1, "embed": 1, "attend": 2,
+        "turn": 1, "heads": 1, "embed": 1, "bias": 1, "attend": 2, "layers": 1,
     }  # fmt: skip
 
     def __init__(self, choose: Choose) -> None:
@@ -143,6 +144,10 @@ class Drawing:
         same = [name for name, known in self.leaves.items() if known == of and name.startswith(kind)]
         if same and self.choose((False, True)):
             return self.choose(same)
+        return self.fresh(of, kind)
+
+    def fresh(self, of: Attribute, kind: str) -> str:
+        """A weight or cache of type `of` that nobody has used."""
         name = f"{kind}.{len(self.leaves)}"
         self.leaves[name] = of
         return name
@@ -211,6 +216,14 @@ class Drawing:
 
     def norm(self) -> None:
         self.normed(self.pick())
+
+    def bias(self) -> None:
+        """A product with a bias, or a bias of any rows."""
+        x = self.pick()
+        if x.per_token == 1 and self.choose((True, False)):
+            x = self.product(x, self.choose(COLUMNS))
+        bias = self.leaf(tensor(x.columns), "bias")
+        self.keep(self.add(BiasAddOp, x.name, bias), x.per_token, x.columns)
 
     def linear(self) -> None:
         x = self.pick(rows=True)
@@ -281,6 +294,35 @@ class Drawing:
         split = self.add(ReshapeOp, x.name, per_token=count, columns=x.columns // count)
         inner = self.normed(self.keep(split, count, x.columns // count))
         self.keep(self.add(ReshapeOp, inner.name, per_token=1, columns=x.columns), 1, x.columns)
+
+    def layers(self) -> None:
+        """Steps from rows to rows of one width, done again with other weights, as a model's layers are."""
+        x, outside = self.pick(rows=True), self.values
+        begin = len(self.nodes)
+        within = self.normed(x) if self.choose((True, False)) else x
+        self.values = [within]
+        getattr(self, self.choose(("gated", "linear", "unary", "attend")))()
+        last = self.values[-1]
+        part = last if last.columns == x.columns else self.product(last, x.columns)
+        y = Value(self.add(AddOp, x.name, part.name), 1, x.columns)
+        block = self.nodes[begin:]
+        for _ in range(self.choose((1, 2, 3))):
+            if len(self.nodes) + len(block) > MOST_WITH_LAYERS:
+                break
+            y = Value(self._again(block, x.name, y.name), 1, x.columns)
+        self.values = [*outside, y]
+
+    def _again(self, block: Sequence[Node], x: str, again: str) -> str:
+        """`block`, which began at `x`, from `again` on; its weights and caches are others of their types."""
+        names = {x: again}
+        for node in block:
+            for operand in node.operands:
+                if operand in self.leaves and operand not in names and not operand.startswith("freq"):
+                    names[operand] = self.fresh(self.leaves[operand], operand.split(".")[0])
+            operands = [names.get(operand, operand) for operand in node.operands]
+            made = self.add(node.kind, *operands, **dict(node.properties))
+            names[node.result] = made
+        return names[block[-1].result]
 
     def embed(self) -> None:
         columns = self.choose(COLUMNS)

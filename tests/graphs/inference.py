@@ -81,8 +81,7 @@ class InferenceDrawing(Drawing):
         if self.choose((False, True, True)):
             q, k = self.turned(q, heads), self.turned(k, kv_heads)
         dtype, capacity = self.choose(("f32", "f16")), self.choose((64, 128))
-        name = f"kv.{len(self.leaves)}"
-        self.leaves[name] = KvType.of(kv_heads, capacity, head_dim, dtype)
+        name = self.fresh(KvType.of(kv_heads, capacity, head_dim, dtype), "kv")
         n, pos = self._input("n"), self._input("pos")
         kept = self.add(KvAppendOp, name, k.name, v.name, n, pos)
         self._read(q, kept, heads, capacity)

@@ -172,9 +172,9 @@ def test_shapes_of_graphs_are_reached() -> None:
 
 
 def test_programs_are_small() -> None:
-    """One costs a fraction of a second; on average 15 ops at most."""
+    """One costs a fraction of a second: 15 ops at most on average."""
     sizes = [len(graph.nodes) for graph in graphs()]
     assert sum(sizes) / len(sizes) <= 15
-    assert max(sizes) <= 30
+    assert max(sizes) <= 40
     types = [of for graph in graphs() for _, of in graph.leaves if not isinstance(of, KvType)]
     assert max(shape(of)[-1] for of in types) <= 512

@@ -187,6 +187,7 @@ def _cross_entropy(run: Meaning, op: CkOp, hidden: Tensor, w: Tensor, targets: T
 MEANINGS: dict[str, Callable[..., Any]] = {
     "ck.add": lambda run, op, a, b: a + b,
     "ck.mul": lambda run, op, a, b: a * b,
+    "ck.bias_add": lambda run, op, x, b: x + b,
     "ck.scale": lambda run, op, x: _real(op, "factor") * x,
     "ck.silu": lambda run, op, x: F.silu(x),
     "ck.gelu_tanh": lambda run, op, x: _gelu_tanh(x),
