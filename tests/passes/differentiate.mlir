@@ -57,3 +57,17 @@ func.func @eval(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
   %y = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
   func.return %y : tensor<2x32xf32>
 }
+
+// A bias hands its rows' cotangent on, and its own gradient is their sum.
+// CHECK-LABEL: @bias
+// CHECK:         %y = ck.bias_add %p, %b
+// CHECK-NEXT:    %d_b = ck.reduce_rows %d_y {rows_per_token = 1 : i64}
+// CHECK-NEXT:    %d_w = ck.matmul %d_y, %x {form = "tn"}
+// CHECK-NEXT:    func.return %y, %d_w, %d_b
+func.func @bias(%x: tensor<2x32xf32>) -> tensor<2x16xf32> attributes {ck.trainable = [@w, @b]} {
+  %w = ck.weight @w : !ck.q<16x32xf32, rows>
+  %p = ck.linear %x, %w : (tensor<2x32xf32>, !ck.q<16x32xf32, rows>) -> tensor<2x16xf32>
+  %b = ck.weight @b : tensor<16xf32>
+  %y = ck.bias_add %p, %b : tensor<2x16xf32>, tensor<16xf32> -> tensor<2x16xf32>
+  func.return %y : tensor<2x16xf32>
+}

@@ -80,3 +80,19 @@ func.func @dead(%x: tensor<2x32xf32>, %z: tensor<4x32xf32>) -> tensor<2x32xf32> 
   %y = ck.silu %x : tensor<2x32xf32> -> tensor<2x32xf32>
   func.return %y : tensor<2x32xf32>
 }
+
+// A product's bias goes with what reads it: nothing is written between.
+// CHECK-LABEL: @bias
+// CHECK:         %p = ck.linear %x, %m
+// CHECK:         %y = ck.fused(%p, %b) {
+// CHECK:           ck.bias_add
+// CHECK-NEXT:      ck.silu
+// CHECK:         func.return %y
+func.func @bias(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
+  %m = ck.weight @m : !ck.q<16x32xf32>
+  %p = ck.linear %x, %m : (tensor<2x32xf32>, !ck.q<16x32xf32>) -> tensor<2x16xf32>
+  %b = ck.weight @b : tensor<16xf32>
+  %c = ck.bias_add %p, %b : tensor<2x16xf32>, tensor<16xf32> -> tensor<2x16xf32>
+  %y = ck.silu %c : tensor<2x16xf32> -> tensor<2x16xf32>
+  func.return %y : tensor<2x16xf32>
+}

@@ -5,6 +5,7 @@ from ck.ir.ops.accumulate import AccumulateOp
 from ck.ir.ops.adamw import AdamwOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.attention import AttentionOp
+from ck.ir.ops.bias_add import BiasAddOp
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.cross_entropy import CrossEntropyBwdOp, CrossEntropyOp
 from ck.ir.ops.embed import EmbedBwdOp, EmbedOp
@@ -35,6 +36,7 @@ OPS: tuple[type[CkOp], ...] = (
     AdamwOp,
     AddOp,
     AttentionOp,
+    BiasAddOp,
     CacheOp,
     CrossEntropyBwdOp,
     CrossEntropyOp,
