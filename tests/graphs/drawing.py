@@ -13,7 +13,6 @@ from xdsl.ir import Attribute
 from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.bias_add import BiasAddOp
-from ck.ir.ops.bias_add import BiasAddOp
 from ck.ir.ops.embed import EmbedOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
 from ck.ir.ops.linear import LinearOp
@@ -217,14 +216,6 @@ class Drawing:
 
     def norm(self) -> None:
         self.normed(self.pick())
-
-    def bias(self) -> None:
-        """A product with a bias, or a bias of any rows."""
-        x = self.pick()
-        if x.per_token == 1 and self.choose((True, False)):
-            x = self.product(x, self.choose(COLUMNS))
-        bias = self.leaf(tensor(x.columns), "bias")
-        self.keep(self.add(BiasAddOp, x.name, bias), x.per_token, x.columns)
 
     def bias(self) -> None:
         """A product with a bias, or a bias of any rows."""
