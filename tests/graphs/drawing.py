@@ -180,9 +180,9 @@ class Drawing:
         dims = self.choose([d for d in range(2, head_dim + 1, 2) if d in (2, 6, 16, 32) or d > head_dim - 2])
         freq = self.leaf(tensor(dims // 2), "freq")
         where = self._input(self.where())
-        made = Node(RopeTableOp, (freq, where), "", ())
         for node in self.nodes:
-            if (node.kind, node.operands) == (made.kind, made.operands) and self.choose((True, True, False)):
+            same = node.kind is RopeTableOp and node.operands == (freq, where)
+            if same and self.choose((True, True, False)):
                 return node.result
         return self.add(RopeTableOp, freq, where)
 
