@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ck.errors import UsageError
 from ck.frontend.gguf import Metadata
 from ck.frontend.gguf.cursor import shown
 
@@ -91,6 +92,13 @@ class TemplateSizes:
     tied: bool | None = None
     sliding_window: int | None = None
     window_pattern: int | None = None
+
+    def refuse_windows(self, arch: str) -> None:
+        """Raise UsageError when a family without windows is given one."""
+        if self.sliding_window or self.window_pattern:
+            raise UsageError(
+                f"template {arch}: has no sliding window; leave sliding_window and window_pattern out"
+            )
 
     def common(self, arch: str, rope_base: float, rms_eps: float, tied: bool) -> HyperParameters:
         """The numbers of a model whose layers are all global, with a family's defaults."""

@@ -6,8 +6,9 @@
     kaiming_uniform   uniform in +-sqrt(6 / fan_in)                      He et al. 2015, arXiv:1502.01852
     zeros             all zero
 
-They fill matrices [out, in]: fan_in is in, fan_out is out. Vectors are gains and begin at 1. Each tensor has
-a stream of its own, named by the seed and the tensor's name, so that one more layer changes no other tensor.
+They fill matrices [out, in]: fan_in is in, fan_out is out. Vectors are gains, which begin at 1, or biases
+(`.bias`), which begin at 0. Each tensor has a stream of its own, named by the seed and the tensor's name, so
+that one more layer changes no other tensor.
 Nothing here calls libm: numbers come from Philox's bits by additions, products, quotients and square roots,
 which IEEE 754 fixes, so two machines cannot differ.
 """
@@ -36,7 +37,7 @@ def initial_weights(
 
 def _tensor(name: str, shape: tuple[int, ...], init: str, seed: int) -> NDArray[np.float32]:
     if len(shape) == 1:
-        return np.ones(shape, np.float32)
+        return np.full(shape, 0 if name.endswith(".bias") else 1, np.float32)
     fan_out, fan_in = shape
     kind, size = INITIALIZERS[init](fan_in, fan_out)
     if kind is None:

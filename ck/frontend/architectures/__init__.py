@@ -31,7 +31,7 @@ class Architecture(Protocol):
         ...
 
 
-ARCHITECTURES = ("gemma3", "llama")
+ARCHITECTURES = ("gemma3", "llama", "qwen2", "qwen3")
 
 
 def find_architecture(name: str) -> Architecture | None:

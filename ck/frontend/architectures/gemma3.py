@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from xdsl.ir import SSAValue
 
+from ck.frontend.architectures import layers
 from ck.frontend.gguf import Metadata
 from ck.frontend.graph import Graph
 from ck.frontend.hyperparameters import (
@@ -21,13 +22,7 @@ from ck.frontend.hyperparameters import (
     TemplateSizes,
 )
 from ck.ir.ops.add import AddOp
-from ck.ir.ops.embed import EmbedOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
-from ck.ir.ops.linear import LinearOp
-from ck.ir.ops.mul import MulOp
-from ck.ir.ops.reshape import ReshapeOp
-from ck.ir.ops.rms_norm import RmsNormOp
-from ck.ir.ops.rope import RopeOp
 from ck.ir.ops.scale import ScaleOp
 
 # Converters leave these three out of the file.
@@ -75,67 +70,18 @@ def stored_as_one_plus(hp: HyperParameters) -> tuple[str, ...]:
     return tuple(name for name, shape in tensor_shapes(hp).items() if len(shape) == 1)
 
 
-def tensor_shapes(hp: HyperParameters) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(hp: HyperParameters) -> layers.Shapes:
     """Every tensor a file must have, and its shape, outermost dimension first."""
-    d, heads, kv = hp.d_model, hp.n_heads * hp.head_dim, hp.n_kv_heads * hp.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (hp.n_vocab, d), "output_norm.weight": (d,)}
-    if not hp.tied:
-        shapes["output.weight"] = (hp.n_vocab, d)
-    for layer in range(hp.n_layers):
-        block = f"blk.{layer}."
-        shapes |= {
-            block + "attn_norm.weight": (d,),
-            block + "attn_q.weight": (heads, d),
-            block + "attn_q_norm.weight": (hp.head_dim,),
-            block + "attn_k.weight": (kv, d),
-            block + "attn_k_norm.weight": (hp.head_dim,),
-            block + "attn_v.weight": (kv, d),
-            block + "attn_output.weight": (d, heads),
-            block + "post_attention_norm.weight": (d,),
-            block + "ffn_norm.weight": (d,),
-            block + "ffn_gate.weight": (hp.d_ffn, d),
-            block + "ffn_up.weight": (hp.d_ffn, d),
-            block + "ffn_down.weight": (d, hp.d_ffn),
-            block + "post_ffw_norm.weight": (d,),
-        }
-    return shapes
+    return layers.tensor_shapes(hp, norms=(*layers.HEAD_NORMS, *layers.POST_NORMS))
 
 
 def hidden_states(g: Graph) -> SSAValue:
     """The stack of layers and the final norm: [T, D]."""
-    embedded = g.op(EmbedOp, g.args["tokens"], g.weight("token_embd.weight")).y
-    h = g.op(ScaleOp, embedded, factor=math.sqrt(g.hp.d_model), hint="h").y
+    h = g.op(ScaleOp, layers.embed(g), factor=math.sqrt(g.hp.d_model), hint="h").y
     for layer in range(g.hp.n_layers):
         block = f"blk.{layer}."
-        attended = _attention(g, _norm(g, h, block + "attn_norm", "x"), layer)
-        h = g.op(AddOp, h, _norm(g, attended, block + "post_attention_norm"), hint="h").y
-        x = _norm(g, h, block + "ffn_norm", "x")
-        gate = g.op(GeluTanhOp, _linear(g, x, block + "ffn_gate")).y
-        up = _linear(g, x, block + "ffn_up")
-        down = _linear(g, g.op(MulOp, gate, up, hint="ffn").y, block + "ffn_down")
-        h = g.op(AddOp, h, _norm(g, down, block + "post_ffw_norm"), hint="h").y
-    return _norm(g, h, "output_norm", "hidden")
-
-
-def _norm(g: Graph, x: SSAValue, weight: str, hint: str = "normed") -> SSAValue:
-    return g.op(RmsNormOp, x, g.weight(f"{weight}.weight"), eps=g.hp.rms_eps, hint=hint).y
-
-
-def _linear(g: Graph, x: SSAValue, weight: str) -> SSAValue:
-    return g.op(LinearOp, x, g.weight(f"{weight}.weight"), hint=weight.rpartition(".")[2]).y
-
-
-def _rotated(g: Graph, x: SSAValue, layer: int, name: str, heads: int) -> SSAValue:
-    """RMSNorm of every head of q or k, then its rotation."""
-    rows = g.builder.insert(ReshapeOp.to(x, g.rows * heads, g.hp.head_dim)).y
-    normed = _norm(g, rows, f"blk.{layer}.attn_{name}_norm")
-    flat = g.builder.insert(ReshapeOp.to(normed, g.rows, heads * g.hp.head_dim)).y
-    return g.op(RopeOp, flat, g.rope_table(layer), heads=heads, mode="neox", hint=name).y
-
-
-def _attention(g: Graph, x: SSAValue, layer: int) -> SSAValue:
-    hp, block = g.hp, f"blk.{layer}."
-    q, k, v = (_linear(g, x, block + name) for name in ("attn_q", "attn_k", "attn_v"))
-    q = _rotated(g, q, layer, "q", hp.n_heads)
-    k = _rotated(g, k, layer, "k", hp.n_kv_heads)
-    return _linear(g, g.attend(q, k, v, layer), block + "attn_output")
+        attended = layers.attention(g, layers.norm(g, h, block + "attn_norm", "x"), layer, "neox")
+        h = g.op(AddOp, h, layers.norm(g, attended, block + "post_attention_norm"), hint="h").y
+        down = layers.feed_forward(g, layers.norm(g, h, block + "ffn_norm", "x"), layer, GeluTanhOp)
+        h = g.op(AddOp, h, layers.norm(g, down, block + "post_ffw_norm"), hint="h").y
+    return layers.norm(g, h, "output_norm", "hidden")

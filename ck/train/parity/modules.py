@@ -52,7 +52,12 @@ def run_modules(problem: Problem, optim: OptimConfig) -> Modules:
     peer = Peer(problem.template, optim, "f64")
     peer.load(problem.weights, {}, 0)
     names = peer.outward.huggingface_names(problem.template.hp)
-    paths = {name: theirs.removesuffix(".weight") for name, theirs in names.items()}
+    # A module with a bias puts out what the bias makes of the product.
+    paths = {
+        name: theirs.rpartition(".")[0]
+        for name, theirs in names.items()
+        if f"{name.removesuffix('.weight')}.bias" not in names
+    }
     outputs: dict[str, Any] = {}
     for name, path in paths.items():
         peer.model.get_submodule(path).register_forward_hook(_keep(outputs, name))

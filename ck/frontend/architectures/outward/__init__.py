@@ -80,6 +80,8 @@ class HuggingFaceClass:
 HUGGINGFACE_CLASSES = {
     "gemma3_text": HuggingFaceClass("Gemma3ForCausalLM", "gemma3"),
     "llama": HuggingFaceClass("LlamaForCausalLM", "llama"),
+    "qwen2": HuggingFaceClass("Qwen2ForCausalLM", "qwen2"),
+    "qwen3": HuggingFaceClass("Qwen3ForCausalLM", "qwen3"),
 }
 
 

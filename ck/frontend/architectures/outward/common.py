@@ -1,8 +1,8 @@
 """What the families share on the way out: renaming, keys of the header, fields of config.json."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,8 +27,9 @@ LINEAR = {
 }  # fmt: skip
 
 
-def names(hp: HyperParameters, parts: Mapping[str, str]) -> dict[str, str]:
-    """GGUF name -> transformers' name of every tensor; `parts` are those of each layer."""
+def names(hp: HyperParameters, parts: Mapping[str, str], biases: Collection[str] = ()) -> dict[str, str]:
+    """GGUF name -> transformers' name of every tensor; `parts` are those of each layer, `biases` some of them
+    that have a bias beside their weight."""
     found = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
     if not hp.tied:
         found["output.weight"] = "lm_head.weight"
@@ -37,6 +38,7 @@ def names(hp: HyperParameters, parts: Mapping[str, str]) -> dict[str, str]:
             f"blk.{layer}.{ours}.weight": f"model.layers.{layer}.{theirs}.weight"
             for ours, theirs in parts.items()
         }
+        found |= {f"blk.{layer}.{name}.bias": f"model.layers.{layer}.{parts[name]}.bias" for name in biases}
     return found
 
 
@@ -51,6 +53,11 @@ def rename(
     if unknown is not None:
         raise UsageError(f"{unknown}: must be a tensor of the {hp.arch} model, which has {len(names)}")
     return {names[name]: convert(name, values) for name, values in tensors.items()}
+
+
+def as_is(name: str, values: Array) -> Array:
+    """What `rename` makes of a tensor that both sides store alike."""
+    return values
 
 
 def part(name: str) -> str:
@@ -104,6 +111,30 @@ def common_config(hp: HyperParameters) -> dict[str, Any]:
         "eos_token_id": None,
         "dtype": "float32",
     }
+
+
+def plain_config(hp: HyperParameters, name: str, kind: str) -> dict[str, Any]:
+    """The fields of config.json of class `name`, model_type `kind`: layers all global, a gate of SiLU, scores
+    divided by the root of the head's width. Raises UnsupportedError."""
+    if hp.sliding_window:
+        raise refusal(hp, "sliding_window", "0", hp.sliding_window)
+    if not math.isclose(hp.attention_scale, 1 / math.sqrt(hp.head_dim), rel_tol=2**-24):
+        raise refusal(hp, "attention_scale", f"1/sqrt({hp.head_dim})", hp.attention_scale)
+    return {
+        "architectures": [name],
+        "model_type": kind,
+        **common_config(hp),
+        "hidden_act": "silu",
+        "rope_parameters": rope_parameters(hp.rope_base, hp.rope_factor),
+    }
+
+
+def refuse_windows(config: ConfigReader) -> None:
+    """Raise UnsupportedError when some layers of a config.json have a window."""
+    config.refuse("use_sliding_window", False)
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and set(map(written, cast(list[Any], kinds))) - {"full_attention"}:
+        raise config.unsupported("field layer_types must have full_attention only")
 
 
 def read_config(config: ConfigReader, arch: str, rope: tuple[float, float] | None = None) -> HyperParameters:

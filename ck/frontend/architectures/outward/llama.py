@@ -4,21 +4,18 @@ Both conventions store the same numbers; the rows of q and k lie in another orde
 pairs: in a GGUF file 2i and 2i + 1 ("interleaved"), in transformers i and i + K/2 ("halves").
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ck.frontend.architectures.outward import Array, Kind, Scalar
 from ck.frontend.architectures.outward.common import (
     LINEAR,
-    common_config,
     common_metadata,
     names,
     part,
+    plain_config,
     read_config,
-    refusal,
     rename,
-    rope_parameters,
 )
 from ck.frontend.architectures.outward.config import ConfigReader
 from ck.frontend.hyperparameters import HyperParameters
@@ -34,18 +31,7 @@ PARTS = {**LINEAR, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_l
 
 def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
-    if hp.sliding_window:
-        raise refusal(hp, "sliding_window", "0", hp.sliding_window)
-    if not math.isclose(hp.attention_scale, 1 / math.sqrt(hp.head_dim), rel_tol=2**-24):
-        raise refusal(hp, "attention_scale", f"1/sqrt({hp.head_dim})", hp.attention_scale)
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        **common_config(hp),
-        "hidden_act": "silu",
-        "mlp_bias": False,
-        "rope_parameters": rope_parameters(hp.rope_base, hp.rope_factor),
-    }
+    return plain_config(hp, "LlamaForCausalLM", "llama") | {"mlp_bias": False}
 
 
 def from_huggingface_config(config: ConfigReader) -> HyperParameters:
