@@ -13,6 +13,7 @@ from ck.cli.training import Live, config_flags, report
 @click.option("--run", "name", required=True, help="The run's name, or a path; see ck resume.")
 @click.option("--data", multiple=True, help="A file or folder of text; may be given again.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with any of the keys.")
+@click.option("--preset", help="Family and sizes by one name, for the keys below; a wrong name lists them.")
 @config_flags()
 @json_option
 def command(
@@ -22,8 +23,8 @@ def command(
 
     The run's directory gets run.json, config.toml, tokenizer.json, the token shards, the IR and C of the
     program, metrics.jsonl with a line a step, TensorBoard event files and checkpoints. Ctrl-C saves and
-    leaves; ck resume goes on. A value comes from the defaults, then --config, then flags, then --set; every
-    mistake is told at once.
+    leaves; ck resume goes on. A value comes from the defaults, then --preset, then --config, then flags, then
+    --set; every mistake is told at once.
     """
     from ck.train.config import load_config
     from ck.train.runs import start

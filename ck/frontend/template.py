@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ck.errors import UsageError
 from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architecture
+from ck.frontend.architectures.templates import TEMPLATES, TemplateName
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
     HEAD_LIMIT,
@@ -67,17 +68,16 @@ def make_template(
     context_len: int = 512,
     **options: Any,
 ) -> Template:
-    """A family's architecture with these sizes.
+    """A family's architecture with these sizes; `family` is one of TEMPLATES.
 
-    num_kv_heads  default: num_heads;  head_dim  default: embed_dim / num_heads, which is then whole; even
-    options       rope_base, rms_eps, tied, sliding_window, window_pattern; the family's defaults where left
+    num_kv_heads  default: num_heads;  head_dim  default: embed_dim / num_heads, which is then whole, unless
+    the template has one of its own; even
+    options       rope_base, rms_eps, tied, sliding_window, window_pattern; the template's defaults where left
     out
 
     Raises UsageError that names every size which does not fit.
     """
-    architecture = find_architecture(family)
-    if architecture is None:
-        raise UsageError(f"template: one of {', '.join(ARCHITECTURES)} is required, found {family}")
+    find_template(family)
     unknown = sorted(options.keys() - TemplateSizes.__dataclass_fields__.keys())
     if unknown:
         raise UsageError(f"template: has no option {', '.join(unknown)}")
@@ -87,7 +87,7 @@ def make_template(
         hidden_dim=hidden_dim,
         num_heads=num_heads,
         num_kv_heads=num_heads if num_kv_heads is None else num_kv_heads,
-        head_dim=_head_dim(embed_dim, num_heads) if head_dim is None else head_dim,
+        head_dim=default_head_dim(family, embed_dim, num_heads) if head_dim is None else head_dim,
         vocab_size=vocab_size,
         context_len=context_len,
         **options,
@@ -95,9 +95,19 @@ def make_template(
     return template_of(family, sizes)
 
 
+def find_template(name: str) -> TemplateName:
+    """The template `name`. Raises UsageError when there is none."""
+    if name not in TEMPLATES:
+        raise UsageError(f"template: one of {', '.join(TEMPLATES)} is required, found {name}")
+    return TEMPLATES[name]
+
+
 def template_of(family: str, sizes: TemplateSizes) -> Template:
     """The template of checked sizes. Raises UsageError."""
-    architecture = find_architecture(family)
+    known = find_template(family)
+    left_out = {name: value for name, value in known.defaults.items() if getattr(sizes, name) is None}
+    sizes = replace(sizes, **left_out)
+    architecture = find_architecture(known.architecture)
     assert architecture is not None
     wrong = _mistakes(sizes)
     if wrong:
@@ -114,8 +124,14 @@ def template_from(hp: HyperParameters) -> Template:
     return Template(hp, architecture, architecture.tensor_shapes(hp))
 
 
-def _head_dim(embed_dim: Any, num_heads: Any) -> Any:
-    """What the division gives: a whole number, or one that `_mistakes` refuses; 2 where there is none."""
+def default_head_dim(family: str, embed_dim: Any, num_heads: Any) -> Any:
+    """The width of a head that nobody chose: the template's own, else what the division gives.
+
+    That is a whole number, or one that `_mistakes` refuses; 2 where there is none.
+    """
+    own = TEMPLATES[family].defaults.get("head_dim") if family in TEMPLATES else None
+    if own is not None:
+        return own
     if not (_is_whole(embed_dim) and _is_whole(num_heads) and num_heads > 0):
         return 2
     return embed_dim / num_heads if embed_dim % num_heads else embed_dim // num_heads

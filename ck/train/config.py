@@ -1,8 +1,8 @@
 """The configuration of a training run: what there is to set, its defaults, and the TOML it is kept as.
 
 Four sections, `model`, `data`, `optim` and `run`; a key is `section.name`. Values come from the defaults,
-then the TOML file, then flags, then `--set section.name=value`; the later wins. config_sources.py beside this
-file reads them, config_checks.py holds what takes more than one key to judge.
+then a preset, then the TOML file, then flags, then `--set section.name=value`; the later wins.
+config_sources.py beside this file reads them, config_checks.py holds what takes more than one key to judge.
 """
 
 import json
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ck.backend.backends import BACKENDS
 from ck.errors import UsageError
-from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.architectures.templates import TEMPLATES
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
@@ -25,6 +25,7 @@ from ck.frontend.hyperparameters import (
     WIDTH_LIMIT,
 )
 from ck.frontend.initializers import INITIALIZERS
+from ck.frontend.template import default_head_dim
 from ck.train.alerts import DEVIATIONS, WINDOW, Policy
 from ck.train.config_checks import STEPS, cross_mistakes
 from ck.train.config_sources import LENGTHS, Given, read_sources
@@ -97,13 +98,13 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The model: a family in sizes of one's own. None is the family's default."""
 
-    template: Annotated[str, _among(ARCHITECTURES)] = _choice("", ARCHITECTURES)
+    template: Annotated[str, _among([*TEMPLATES])] = _choice("", [*TEMPLATES])
     layers: int = _whole(4, 1, LAYER_LIMIT)
     embed_dim: int = _whole(128, 1, WIDTH_LIMIT)
     hidden_dim: int = _whole(512, 1, WIDTH_LIMIT)
     num_heads: int = _whole(8, 1, HEAD_LIMIT)
     num_kv_heads: int = _whole(4, 1, HEAD_LIMIT)
-    # 0: embed_dim / num_heads; never 0 once loaded.
+    # 0: the template's own, else embed_dim / num_heads; never 0 once loaded.
     head_dim: int = _whole(0, 0, 512, ", 0 for embed_dim / num_heads")
     # 0: that of the tokenizer when that is a file, else 1024.
     vocab_size: Annotated[int, AfterValidator(_zero_or_vocabulary)] = Field(
@@ -197,9 +198,9 @@ def load_config(
 ) -> TrainConfig:
     """The configuration of a TOML file, flags by name (None: not given) and `section.name=value` texts.
 
-    A flag's name is its key's without the section, `data` for data.paths. Of steps, epochs and total_tokens
-    the one of the last source that has any counts. Raises UsageError with every mistake there is, joined by
-    "; ", and MalformedError for a file that is no TOML.
+    A flag's name is its key's without the section, `data` for data.paths; `preset` names one of PRESETS. Of
+    steps, epochs and total_tokens the one of the last source that has any counts. Raises UsageError with
+    every mistake there is, joined by "; ", and MalformedError for a file that is no TOML.
     """
     try:
         path = None if toml is None else Path(toml)
@@ -266,7 +267,7 @@ def _complete(config: TrainConfig) -> TrainConfig:
     model, run = config.model, config.run
     new_tokenizer = config.data.tokenizer in TOKENIZERS
     sizes = {
-        "head_dim": model.head_dim or model.embed_dim // model.num_heads,
+        "head_dim": model.head_dim or default_head_dim(model.template, model.embed_dim, model.num_heads),
         "vocab_size": model.vocab_size or (VOCAB_SIZE if new_tokenizer else 0),
     }
     length = {} if any(getattr(run, name) for name in LENGTHS) else {"steps": STEPS}

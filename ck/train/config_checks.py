@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ck.errors import UsageError
-from ck.frontend.architectures import ARCHITECTURES
-from ck.frontend.template import make_template
+from ck.frontend.architectures.templates import TEMPLATES
+from ck.frontend.template import default_head_dim, make_template
 from ck.train.config_sources import LENGTHS, flag_or_key
 from ck.train.schedules import check_schedule
 
@@ -43,7 +43,7 @@ def _model(config: "TrainConfig", label: Label) -> Iterator[Mistake]:
     if not model.template:
         yield (
             ("model.template",),
-            f"{label('model.template')}: must be one of {', '.join(ARCHITECTURES)}, found none",
+            f"{label('model.template')}: must be one of {', '.join(TEMPLATES)}, found none",
         )
     heads, kv_heads = model.num_heads, model.num_kv_heads
     if heads % kv_heads:
@@ -62,7 +62,7 @@ def _head_dim(model: "ModelConfig", label: Label) -> Iterator[Mistake]:
     head_dim = float(model.head_dim)
     if not model.head_dim:
         keys = ("model.head_dim", "model.embed_dim", "model.num_heads")
-        head_dim = model.embed_dim / model.num_heads
+        head_dim = float(default_head_dim(model.template, model.embed_dim, model.num_heads))
         found = f"{head_dim:g}, which is {model.embed_dim} / {model.num_heads}"
     if head_dim % HEAD_DIM_STEP:
         fits = math.ceil(head_dim / HEAD_DIM_STEP) * HEAD_DIM_STEP

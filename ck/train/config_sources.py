@@ -1,4 +1,4 @@
-"""Where a configuration's values come from: a TOML file, flags and `--set`, each value with its place."""
+"""Where a configuration's values come from: a preset, a TOML file, flags, `--set`; each with its place."""
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ck.errors import MalformedError, UsageError
+from ck.frontend.architectures.templates import PRESETS
 from ck.frontend.gguf.cursor import shown
 
 # A run is as long as one of these says; a source that has one puts those of earlier sources out of force.
@@ -81,13 +82,27 @@ def flag_or_key(key: str) -> str:
 def read_sources(
     keys: Sequence[str], toml: Path | None, flags: Mapping[str, Any], sets: Sequence[str]
 ) -> Given:
-    """All that is given. Raises UsageError for a missing file, MalformedError for one that is no TOML."""
+    """All that is given; the flag `preset` names what goes before all else.
+
+    Raises UsageError for a missing file, MalformedError for one that is no TOML.
+    """
     given = Given()
+    flags = dict(flags)
+    given.take(_read_preset(flags.pop("preset", None), given.mistakes))
     if toml is not None:
         given.take(_read_toml(toml, keys, given.mistakes))
     given.take(_read_flags(flags, keys, given.mistakes))
     given.take(_read_sets(sets, keys, given.mistakes))
     return given
+
+
+def _read_preset(name: Any, mistakes: list[str]) -> list[tuple[str, Any, str]]:
+    if name is None:
+        return []
+    if not isinstance(name, str) or name not in PRESETS:
+        mistakes.append(f"--preset: must be one of {', '.join(PRESETS)}, found {shown(repr(name))}")
+        return []
+    return [(key, value, f"--preset {name}: {key}") for key, value in PRESETS[name].items()]
 
 
 def _read_toml(path: Path, keys: Sequence[str], mistakes: list[str]) -> list[tuple[str, Any, str]]:

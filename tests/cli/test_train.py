@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ck.cli.training import RESUMABLE
+from ck.frontend.architectures.templates import TEMPLATES
 from ck.train.config import KEYS
 from ck.train.config_sources import FLAGS
 from ck.train.rundir import RunDirectory
@@ -79,7 +80,7 @@ def test_all_mistakes_at_once(ck_main: Any, training: Path) -> None:
     [line] = result.err.splitlines()
     for text in (
         "--set run.stepps: is no key, did you mean run.steps",
-        "--template: must be one of gemma3, llama, qwen2, qwen3, found 'lama'",
+        f"--template: must be one of {', '.join(TEMPLATES)}, found 'lama'",
         "--schedule: must be one of constant, linear, cosine, wsd, found 'none'",
         "--layers: must be a whole number from 1", "--lr: must be a number above 0, found -1.0",
         "--num-kv-heads: must divide the 3",
@@ -88,7 +89,10 @@ def test_all_mistakes_at_once(ck_main: Any, training: Path) -> None:
         assert text in line, text
     assert not (training / "run").exists()
     result = ck_main("train", "--run", "./run", "--data", "c.txt")
-    assert (result.code, result.err) == (2, "ck: --template: must be one of gemma3, llama, qwen2, qwen3, found none\n")
+    assert (result.code, result.err) == (
+        2,
+        f"ck: --template: must be one of {', '.join(TEMPLATES)}, found none\n",
+    )
     result = ck_main("train", "--run", "a b", *words())
     assert (result.code, result.err[:30]) == (2, "ck: --run: must be at most 100")
     assert ck_main("train", *words()).code == 2

@@ -98,8 +98,18 @@ def test_well_formed_files_that_ck_cannot_read_say_so(tmp_path: Path) -> None:
     path.write_bytes(raw.pack())
     refused("tensor blk.0.attn_q.weight is stored as q4_0, ck reads .*; requantise it")
     for key, kind, payload, words in [
-        ("general.architecture", STRING, text("bert"), "must be one of gemma3, llama, qwen2, qwen3, found bert"),
-        ("general.architecture", STRING, text("nanbeige"), "the architecture must be one of .*, found nanbeige"),
+        (
+            "general.architecture",
+            STRING,
+            text("bert"),
+            "must be one of gemma3, .*, found bert",
+        ),
+        (
+            "general.architecture",
+            STRING,
+            text("nanbeige"),
+            "must be one of gemma3, .*, found nanbeige",
+        ),
         ("llama.expert_count", U32, u32(8), "llama.expert_count must be absent or 0, found 8"),
         ("llama.rope.scaling.type", STRING, text("yarn"), "must be none or linear, found yarn"),
         ("tokenizer.ggml.model", STRING, text("bert"), "must be one of gpt2, llama, found bert"),

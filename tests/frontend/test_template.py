@@ -8,6 +8,7 @@ import pytest
 import ck
 from ck.errors import UsageError
 from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.architectures.templates import TEMPLATES
 from ck.frontend.template import Template, template_from
 
 SIZES: dict[str, Any] = {
@@ -126,7 +127,36 @@ def test_a_mistake_names_what_is_required_and_what_was_found(changed: dict[str, 
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
-    assert refusal("mamba") == f"one of {', '.join(ARCHITECTURES)} is required, found mamba"
+    assert refusal("mamba") == f"one of {', '.join(TEMPLATES)} is required, found mamba"
+
+
+def test_a_template_may_be_another_familys_architecture_with_defaults_of_its_own() -> None:
+    needed = {name: SIZES[name] for name in ("layers", "embed_dim", "hidden_dim", "num_heads", "vocab_size")}
+    hp = ck.template("nanbeige", **needed).hp
+    assert (hp.arch, hp.head_dim, hp.rope_dims, hp.rope_base, hp.tied) == ("llama", 128, 128, 7e7, False)
+    assert hp.rms_eps == float(np.float32(1e-5))
+    hp = ck.template("nanbeige", tied=True, rope_base=1e4, **SIZES).hp
+    assert (hp.head_dim, hp.rope_base, hp.tied) == (12, 1e4, True)
+    assert set(ARCHITECTURES) < set(TEMPLATES)
+
+
+def test_defaults_are_those_of_published_models() -> None:
+    numbers = {
+        family: (hp.rope_base, hp.rms_eps, hp.tied)
+        for family in ARCHITECTURES
+        for hp in [ck.template(family, **SIZES).hp]
+    }
+    eps = float(np.float32(1e-6))
+    assert numbers == {
+        "gemma3": (1e6, eps, True), "llama": (1e4, eps, False), "qwen2": (1e6, eps, True),
+        "qwen3": (1e6, eps, True),
+    }  # fmt: skip
+
+
+def test_biases_begin_at_0_and_gains_at_1() -> None:
+    weights = ck.template("qwen2", **SIZES).initial_weights()
+    ends = {name: {*values.tolist()} for name, values in weights.items() if values.ndim == 1}
+    assert {name.rpartition(".")[2]: values for name, values in ends.items()} == {"weight": {1}, "bias": {0}}
 
 
 def test_what_a_family_does_not_have_is_refused() -> None:

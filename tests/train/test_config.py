@@ -10,9 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from ck.errors import MalformedError, UsageError
-from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.architectures.templates import PRESETS, TEMPLATES
 from ck.train.config import KEYS, SECTIONS, TrainConfig, dump_toml, load_config
 from ck.train.config_sources import FLAGS
+from ck.train.setup import make_template
 
 FLAT: dict[str, Any] = {"template": "llama", "data": ("corpus.txt",)}
 
@@ -49,6 +50,47 @@ def test_defaults() -> None:
     assert (run.steps, run.epochs, run.total_tokens) == (200, None, None)
     assert (run.seq_len, run.batch, run.grad_accum, run.seed) == (128, 8, 1, 42)
     assert (run.save_every, run.eval_every, run.keep_last, run.dtype) == (100, 50, 3, "f32")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_sizes_that_any_other_source_may_change(name: str, tmp_path: Path) -> None:
+    config = load_config(None, {"preset": name, "data": "corpus.txt"})
+    given = {key: config.model_dump()[key.split(".")[0]][key.split(".")[1]] for key in PRESETS[name]}
+    assert given == PRESETS[name]
+    assert make_template(config, config.model.vocab_size).hp.head_dim == 16
+    toml = write(tmp_path / "c.toml", "[model]\nlayers = 1\nembed_dim = 64\n")
+    flags = {"preset": name, "data": "corpus.txt", "embed_dim": 32}
+    changed = load_config(toml, flags, ["model.hidden_dim=48"]).model
+    assert (changed.layers, changed.embed_dim, changed.hidden_dim) == (1, 32, 48)
+    assert changed.vocab_size == config.model.vocab_size
+    assert load_config(write(tmp_path / "d.toml", dump_toml(config))) == config
+
+
+def test_the_presets_are_of_these_sizes() -> None:
+    found = {}
+    for name in PRESETS:
+        model = load_config(None, {"preset": name, "data": "c"}).model
+        sizes = (model.layers, model.embed_dim, model.hidden_dim, model.context_len, model.vocab_size)
+        found[name] = (*sizes, model.num_heads, model.num_kv_heads)
+    assert found == {
+        "gemma3-tiny": (18, 160, 640, 1024, 1536, 10, 5),
+        "llama-tiny": (16, 128, 512, 512, 1024, 8, 4),
+        "nanbeige-tiny": (16, 128, 512, 1024, 1024, 8, 8),
+        "qwen2-tiny": (12, 96, 384, 512, 1024, 8, 4),
+        "qwen3-tiny": (16, 128, 512, 512, 1024, 8, 4),
+    }
+
+
+def test_a_presets_values_say_where_they_stand() -> None:
+    assert mistakes(preset="tiny") == f"--preset: must be one of {', '.join(PRESETS)}, found 'tiny'"
+    assert mistakes(preset="qwen2-tiny", num_heads=3, num_kv_heads=None).startswith(
+        "--preset qwen2-tiny: model.num_kv_heads: must divide the 3 heads, found 4"
+    )
+
+
+def test_a_template_may_have_a_head_size_of_its_own() -> None:
+    assert load(template="nanbeige", embed_dim=96).model.head_dim == 128
+    assert load(template="nanbeige", head_dim=32).model.head_dim == 32
 
 
 def test_the_later_source_wins(tmp_path: Path) -> None:
@@ -127,7 +169,7 @@ seq_len = 1024
         "--set optim.warmpu: is no key, did you mean optim.warmup",
         "--set: must be section.name=value, found oops",
         "--set model.lr: is no key, did you mean optim.lr",
-        f"--template: must be one of {', '.join(ARCHITECTURES)}, found 'llma'",
+        f"--template: must be one of {', '.join(TEMPLATES)}, found 'llma'",
         f"{toml}: model.layers: must be a whole number from 1 to 1024, found 0",
         "--embed-dim: must be a whole number from 1 to 1048576, found True",
         "--set model.tied: must be true or false, found 'yes'",
@@ -146,7 +188,7 @@ seq_len = 1024
     ("flags", "line"),
     [
         ({"data": None}, "--data: at least one file or folder is required, found none"),
-        ({"template": None}, f"--template: must be one of {', '.join(ARCHITECTURES)}, found none"),
+        ({"template": None}, f"--template: must be one of {', '.join(TEMPLATES)}, found none"),
         (
             {"embed_dim": 96},
             "--head-dim: must be a multiple of 16, which attention at inference needs, found 12, which is "
