@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xdsl.context import Context
+from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.passes import ModulePass
 
@@ -19,14 +20,21 @@ from ck.passes.schedule_threads import ScheduleThreadsPass
 # After these a program is complete: before, its threads do not wait for one another.
 _COMPLETE = (ScheduleThreadsPass.name, RerollLayersPass.name)
 
+_NOT_EXECUTED = "not executed: a public function of fixed sizes whose first argument has rows is required"
+
 
 class PassCheck:
     """Holds a module against what it was before each pass, and says so on stderr."""
 
     def __init__(self, module: ModuleOp) -> None:
+        from ck.ir.check.runs import entries
         from ck.runtime.check import CompiledCheck
 
         self._check = CompiledCheck(module)
+        executed = entries(module)
+        for op in module.ops:
+            if isinstance(op, func.FuncOp) and op.body.blocks and op.sym_name.data not in executed:
+                print(f"// check @{op.sym_name.data}: {_NOT_EXECUTED}", file=sys.stderr)
 
     def after(self, done: ModulePass, module: ModuleOp) -> None:
         """Compare with what there was before pass `done`. Raises CheckFailure."""

@@ -8,7 +8,8 @@
     special  rows of zeros, -0, denormals, ties, halves and huge numbers; the last two hold an infinity, a NaN
 
 A heavy function, one whose weights and capacity make more than HEAVY products, runs over a few rows, neither
-`full` nor `one`.
+`full` nor `one`. In a function without a live count every row is live, in each case but
+`one` and `late`, which it has not.
 """
 
 import math
@@ -55,6 +56,8 @@ def cases_of(function: func.FuncOp, module: ModuleOp) -> tuple[Case, ...]:
     arguments = function.body.block.args
     capacity = shape(arguments[0].type)[0] if has_rows(function) else 1
     positions = _positions(module)
+    if not any(is_live_count(argument) for argument in arguments):
+        return _whole(capacity, positions)
     heavy = _products(function, capacity) > HEAVY
     first = prime_below(min(capacity, positions * 2 // 3, FEW + 1 if heavy else capacity))
     second = min(max(1, first - 2), positions - first)
@@ -70,6 +73,17 @@ def cases_of(function: func.FuncOp, module: ModuleOp) -> tuple[Case, ...]:
         n = min(capacity, 3, positions)
         found.append(Case("late", (Call(n, positions - n),), filled=True))
     return tuple(found)
+
+
+def _whole(capacity: int, positions: int) -> tuple[Case, ...]:
+    """The cases of a function that always runs over its capacity."""
+    first = Call(capacity)
+    further = (Call(capacity, capacity),) if 2 * capacity <= positions else ()
+    return (
+        Case("full", (first,)),
+        Case("ragged", (first, *further)),
+        Case("special", (first,), special=True),
+    )
 
 
 def has_rows(function: func.FuncOp) -> bool:

@@ -19,8 +19,8 @@ from xdsl.passes import ModulePass
 from ck.ir.check.cases import Case, cases_of
 from ck.ir.check.failure import CheckFailure, Finding, first_value
 from ck.ir.check.inputs import Draw, Inputs, draw_weight
-from ck.ir.check.races import first_race
-from ck.ir.check.runs import NotRun, Outcome, Runner, entries, on_tensors
+from ck.ir.check.races import can_be_walked, first_race
+from ck.ir.check.runs import NotRun, Outcome, Runner, entries
 from ck.ir.check.tier import BITS, Difference, Tier, compare, worst
 from ck.ir.op import Array
 
@@ -138,6 +138,8 @@ class Checker:
                     if not difference.agrees:
                         raise self._failure(kind, module, name, case, tier, key, difference)
                     found.append(difference)
+            if not found and not reason:
+                reason = "it gives nothing"
             yield Line(name, tier, worst(found).error, len(found), reason)
 
     def _gone(self, kind: type[ModulePass], module: ModuleOp, name: str, case: Case, reason: str) -> None:
@@ -162,7 +164,7 @@ class Checker:
     def _keep_apart(self, kind: type[ModulePass], module: ModuleOp, name: str) -> None:
         """Prove that threads which run a scheduled entry do not meet. Raises CheckFailure."""
         function = entries(module)[name]
-        if not getattr(kind, "APART", False) or on_tensors(function):
+        if not getattr(kind, "APART", False) or not can_be_walked(function):
             return
         race = first_race(module, name)
         if race is not None:

@@ -72,7 +72,8 @@ class Inputs:
         self.n_vocab = min((shape(of)[0] for of in tables.values()), default=1)
         self._tables = {name for name, of in tables.items() if not _is_quantized(of)}
         # A NaN in a table that is multiplied with, or that a loss is made of, would be everywhere.
-        names = {arg.name_hint for op in self.module.walk() for r in op.regions for arg in r.block.args}
+        blocks = (block for op in self.module.walk() for region in op.regions for block in region.blocks)
+        names = {argument.name_hint for block in blocks for argument in block.args}
         self._only_tables = set[str]() if "targets" in names else self._tables - multiplied(self.module)
         self._types: dict[str, Attribute] = {}
         self._weights: dict[tuple[str, bool], Array] = {}
@@ -131,7 +132,7 @@ class Inputs:
             return call.n if is_live_count(argument) else call.pos
         assert is_tensor(of) or is_buffer(of)
         rng = generator(f"{case} {name}", shape(of), call.pos)
-        live = call.n * max(1, shape(of)[0] // capacity)
+        live = min(shape(of)[0], call.n * max(1, shape(of)[0] // capacity))
         if isinstance(of.element_type, IntegerType):
             values = self._whole_numbers(name, live, call, case, rng)
             made: Array = np.full(shape(of), JUNK, np.int32)

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from xdsl.dialects import func
 from xdsl.dialects.builtin import IndexType, IntegerAttr, ModuleOp, SymbolRefAttr
 from xdsl.ir import Block, Operation, SSAValue
 
 from ck.ir.evaluate import find_function
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import (
+    AllocOp,
     ArenaOp,
     BarrierOp,
     CacheOp,
@@ -69,6 +71,11 @@ class Touch:
         )
 
 
+def can_be_walked(function: func.FuncOp) -> bool:
+    """Whether a function is one that schedules calls: neither on tensors nor a row kernel."""
+    return all(op.name.startswith("rt.") or op.name == "func.return" for op in function.body.block.ops)
+
+
 def steps(module: ModuleOp, entry: str) -> list[Step]:
     """What a thread that runs `entry` meets, layers unrolled."""
     block = find_function(module, entry).body.block
@@ -80,6 +87,8 @@ def _walk(module: ModuleOp, block: Block, places: dict[SSAValue, Place]) -> Iter
         match op:
             case ArenaOp():
                 places[op.buffer] = Place("arena")
+            case AllocOp():
+                places[op.buffer] = Place(op)
             case ViewOp():
                 at = places[op.source]
                 places[op.buffer] = Place(at.base, at.offset + op.offset_bytes)
