@@ -5,6 +5,7 @@ graph nor the states.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from ck.backend.backends import BACKENDS
 from ck.ir.evaluate import find_function
+from ck.ir.ops.cross_entropy import CrossEntropyOp
 from ck.ir.types import shape
 from tests.graphs.check_inference import live_rows
 from tests.graphs.judge import (
@@ -48,6 +50,18 @@ STEEP = 64.0
 MOMENTS = {"adamw": ("adam_m", "adam_v"), "sgd": ("momentum",)}
 
 
+@dataclass
+class _Watched(Meaning):
+    """Remembers the largest number that a product gave."""
+
+    largest: float = 0.0
+
+    def product(self, x: Tensor, w: Tensor) -> Tensor:
+        y = super().product(x, w)
+        self.largest = max(self.largest, float(y.detach().abs().max()))
+        return y
+
+
 class Case:
     """A training program with its numbers."""
 
@@ -60,7 +74,7 @@ class Case:
         self.states = {name: self._state(*name.split(".", 1)) for name in self._state_names()}
         self.inputs = [self._inputs(number) for number in range(len(program.batches))]
         types = self.graph.weights
-        self.steepest = 0.0
+        self.steepest = self.largest = 0.0
         self.types = {**types, **{name: types[name.split(".", 1)[1]] for name in self.states}}
 
     def _state_names(self) -> list[str]:
@@ -145,6 +159,12 @@ class Case:
             weights, states = moved(weights, step, seed), moved(states, step, seed)
         return self.run(Interpreted(module, {**weights, **states}, {}), real)
 
+    def of_losses(self, name: str) -> float:
+        """The noise of rows of losses: each is a difference of numbers as large as logits."""
+        losses = {node.result for node in self.graph.nodes if node.kind is CrossEntropyOp}
+        is_loss = name.startswith("%") and name[1:].split()[0] in losses
+        return self.program.rows * (2.0**-24 * self.largest) ** 2 if is_loss else 0.0
+
     def compiled(self, built: Built, threads: int) -> Outcome:
         """By a built program."""
         states = {name: Operand(value, value) for name, value in self.states.items()}
@@ -183,9 +203,10 @@ class Case:
     def _step_by_torch(self, number: int, weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """The results of a micro-batch; its gradients are added to the weights'."""
         inputs, slopes = self.inputs[number], self.slopes(number)
-        meaning = Meaning(self.forward, weights, {}, inputs["n"], self.program.option("dtype"))
+        meaning = _Watched(self.forward, weights, {}, inputs["n"], self.program.option("dtype"))
         results = meaning({name: live_rows(value, inputs["n"]) for name, value in inputs.items()})
         self.steepest = max(self.steepest, meaning.steepest)
+        self.largest = max(self.largest, meaning.largest)
         found: dict[str, np.ndarray] = {}
         total = torch.zeros((), dtype=torch.float64)
         for name, rows in zip(self.graph.results, results, strict=True):
@@ -249,7 +270,8 @@ def check_training(program: Training, folder: Path, backends: tuple[str, ...] = 
     single = case.interpreted(judge)
     step = BF16_STEP if is_bf16 else SINGLE_STEP
     nudged = [case.interpreted(judge, np.float64, step, seed) for seed in NUDGES]
-    bound = Bound(BF16 if is_bf16 else SINGLE, SLACK, noise_of(exact, single, *nudged))
+    noise = {name: part + case.of_losses(name) for name, part in noise_of(exact, single, *nudged).items()}
+    bound = Bound(BF16 if is_bf16 else SINGLE, SLACK, noise)
     meant = bound if is_bf16 else Bound(SAME, SLACK * DOUBLE, bound.noise)
     kernels, scheduled = (case.interpreted(found[stage]) for stage in ("kernels", "scheduled"))
     return {

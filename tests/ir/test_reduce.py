@@ -1,7 +1,8 @@
 """The reducer: what is left fails, is small, and says so again when it is reduced again."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -84,19 +85,25 @@ def changes_the_meaning(wrong: Callable[[ModuleOp], None]) -> Callable[[ModuleOp
     return fails
 
 
+def graphs_that_fail(wrong: Callable[[ModuleOp], None]) -> Iterator[ModuleOp]:
+    """Random graphs to which a wrong pass does something."""
+    for number in range(20):
+        module = random_graph(number).module
+        if changes_the_meaning(wrong)(module.clone()):
+            yield module
+
+
 @pytest.mark.parametrize("wrong", [lose_a_gate, lose_a_residual])
-@pytest.mark.parametrize("seed", [5, 10])
+@pytest.mark.parametrize("place", [0, 1])
 def test_a_wrong_pass_on_a_large_graph_leaves_a_few_ops(
-    seed: int, wrong: Callable[[ModuleOp], None], measured: Callable[[str], None]
+    place: int, wrong: Callable[[ModuleOp], None], measured: Callable[[str], None]
 ) -> None:
-    module = random_graph(seed).module
+    module = next(islice(graphs_that_fail(wrong), place, None))
     text, fails = str(module), changes_the_meaning(wrong)
     reduction = Reduction(module, fails)
     reduction.run()
     small = reduction.best
-    measured(
-        f"{wrong.__name__}, seed {seed}: {Size.of(module)} -> {reduction.size}, {reduction.n_tested} tests"
-    )
+    measured(f"{wrong.__name__}, {place}: {Size.of(module)} -> {reduction.size}, {reduction.n_tested} tests")
     assert str(module) == text
     assert Size.of(module).n_ops > 60
     assert Size.of(small).n_ops <= 3
@@ -116,7 +123,7 @@ def test_only_what_verifies_and_is_smaller_is_tried() -> None:
         return wrong(module)
 
     tried: list[ModuleOp] = []
-    reduction = Reduction(random_graph(1).module, fails)
+    reduction = Reduction(next(graphs_that_fail(lose_a_gate)), fails)
     reduction.run()
     assert len(tried) == reduction.n_tested + 1
     assert len({str(module) for module in tried}) > 10
