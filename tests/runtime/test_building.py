@@ -92,14 +92,23 @@ BROKEN = {
     "echo 'a.c:1:10: fatal error: stdint.h: none' >&2; exit 1": "code 1: a.c:1:10: fatal error: stdint.h",
     "exit 0": "made no program",
     "while [ $# -gt 1 ]; do [ $1 = -o ] && echo text > $2; shift; done": "made a program that does not load",
+    "while [ $# -gt 1 ]; do [ $1 = -o ] && echo 'int x;' | cc -shared -o $2 -x c -; shift; done": (
+        "made another program than asked: it has no ck_context_hash"
+    ),
+    r"printf 'error: \033]0;a\a\033[31mred\n' >&2; exit 1": "failed, exit code 1: error: ?]0;a??[31mred",
+    "sleep 1000 & wait": "does not end within 5 s",
 }
 
 
 @pytest.mark.parametrize("script", BROKEN)
 def test_a_compiler_that_fails_is_tried_once(
-    script: str, compile_model: Callable[..., Model], compiler: Callable[[str], Path]
+    script: str,
+    compile_model: Callable[..., Model],
+    compiler: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     starts = compiler(script)
+    monkeypatch.setattr("ck.backend.c.build.PATIENCE", 5.0)
     with pytest.warns(CkWarning, match="same results: CC: C compiler .*my-cc") as caught:
         first = compile_model()
     assert BROKEN[script] in str(caught[0].message)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ FLAGS = (
     "-fno-trapping-math",
     "-fPIC",
 )
+# Seconds after which a compiler that has not ended is taken for one that does not work. Ours takes two.
+PATIENCE = 600.0
 # Where ck_rt.h lies.
 INCLUDE = Path(__file__).resolve().parents[2] / "_lib"
 
@@ -80,14 +83,36 @@ def assembly(source: Path) -> str:
 def _compile(source: Path, target: Path, options: Sequence[str]) -> None:
     """Run the compiler, and keep what it said in cc.log beside the source."""
     command = [*compiler(), *FLAGS, *options, "-o", str(target), str(source)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    except OSError as error:
-        raise CompilerError(f"{called()} does not start: {error.strerror}") from error
-    source.with_name("cc.log").write_text(shlex.join(command) + "\n" + done.stdout + done.stderr)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
+    code, out, err = _run(command)
+    source.with_name("cc.log").write_text(shlex.join(command) + "\n" + out + err)
+    if code:
+        lines = [line for line in err.splitlines() if line.strip()] or ["it says nothing"]
         first = next((line for line in lines if "error" in line), lines[0])
-        raise CompilerError(f"{called()} failed, exit code {done.returncode}: {first}")
+        raise CompilerError(f"{called()} failed, exit code {code}: {_printable(first)}")
     if not target.is_file():
         raise CompilerError(f"{called()} made no program; set CC to one that does")
+
+
+def _run(command: Sequence[str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a compiler. It gets no input, and ends with all that it started."""
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        started = subprocess.Popen(
+            command, stdin=nothing, stdout=pipe, stderr=pipe, text=True, errors="replace", process_group=0
+        )
+    except OSError as error:
+        raise CompilerError(f"{called()} does not start: {error.strerror}") from error
+    try:
+        out, err = started.communicate(timeout=PATIENCE)
+    except BaseException as error:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        raise CompilerError(f"{called()} does not end within {PATIENCE:g} s") from error
+    return started.returncode, out, err
+
+
+def _printable(text: str) -> str:
+    """What a terminal can show of a compiler's words, on one line."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])

@@ -10,7 +10,7 @@ from ck.errors import InternalError
 class LoadedObject:
     """The shared object at `path`; what it calls must be visible in the process already.
 
-    Raises CompilerError when it does not load.
+    Raises CompilerError when it does not load, or is no program of ours.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,6 +20,8 @@ class LoadedObject:
         except OSError as error:
             why = str(error).removeprefix(f"{path}: ")
             raise CompilerError(f"{called()} made a program that does not load: {why}") from error
+        if not hasattr(self._library, "ck_context_hash"):
+            raise CompilerError(f"{called()} made another program than asked: it has no ck_context_hash")
 
     def address(self, symbol: str) -> int:
         """Where a function or a constant lies. Raises InternalError when there is no such symbol."""
