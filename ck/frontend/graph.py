@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from xdsl.builder import Builder
 from xdsl.dialects import func
@@ -33,6 +32,7 @@ from xdsl.rewriter import InsertPoint
 
 from ck.errors import UnsupportedError
 from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.rope import attention_factor, frequencies
 from ck.ir.op import CkOp
 from ck.ir.ops.attention import HEAD_LANES, AttentionOp
 from ck.ir.ops.cache import CacheOp
@@ -121,17 +121,17 @@ class Graph:
 
     def rope_table(self, layer: int) -> SSAValue:
         """Cosines and sines for `layer`, shared by all layers of its kind."""
-        base, factor = self.hp.layer_rope(layer)
         name = "rope_freq.local" if self.hp.is_local(layer) else "rope_freq.global"
         if name not in self.constants:
-            exponent = np.arange(0, self.hp.rope_dims, 2, dtype=np.float32) / np.float32(self.hp.rope_dims)
-            self.constants[name] = (1.0 / np.float32(base) ** exponent / factor).astype(np.float32)
+            self.constants[name] = frequencies(self.hp, layer)
             self.storage[name] = tensor(self.hp.rope_dims // 2)
 
         def make() -> SSAValue:
             freq = self.weight(name)
             at = self.args["positions"] if "positions" in self.args else self.args["pos"]
-            op = self.op(RopeTableOp, freq, at, rows=self.rows, hint=name.replace(".", "_"))
+            factor = attention_factor(self.hp, layer)
+            scaled = {} if factor == 1 else {"factor": factor}
+            op = self.op(RopeTableOp, freq, at, rows=self.rows, hint=name.replace(".", "_"), **scaled)
             return op.table
 
         return self._once(f"table of {name}", make)

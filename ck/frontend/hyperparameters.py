@@ -5,13 +5,15 @@ architectures/. Sources: the GGUF specification (section "LLM") for the keys.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ck.errors import UsageError
 from ck.frontend.gguf import Metadata
 from ck.frontend.gguf.cursor import shown
+from ck.frontend.rope import BETA_FAST, BETA_SLOW, LINEAR, YARN
 
 LAYER_LIMIT = 1024
 HEAD_LIMIT = 1024
@@ -30,12 +32,16 @@ class HyperParameters:
     context_length   tokens the model was trained for
     rms_eps          epsilon of every RMSNorm, dimensionless
     rope_base        base of the rotary frequencies; rope_dims of each head's head_dim elements turn
-    rope_factor      positions are divided by it (linear scaling); 1 when unscaled
+    rope_factor      positions are divided by it; 1 when unscaled
     rope_base_local  base in layers with a window, which are never scaled
     sliding_window   tokens a window layer sees, itself included; 0 when every layer is global
     window_pattern   every window_pattern-th layer is global, the others have the window
     attention_scale  factor of q.k before the softmax
     tied             the head is the embedding: the file has no output.weight
+    rope_scaling     "linear", or "yarn": positions are not all divided alike (ck/frontend/rope.py)
+    rope_original_context .. rope_attention_factor   of yarn: positions before the scaling, its two bounds in
+                     turns, what cosines and sines are multiplied by beside yarn's own factor
+    rope_divisors    what each frequency is divided by; empty for 1
     """
 
     arch: str
@@ -56,6 +62,12 @@ class HyperParameters:
     window_pattern: int
     attention_scale: float
     tied: bool
+    rope_scaling: str = LINEAR
+    rope_original_context: int = 0
+    rope_beta_fast: float = BETA_FAST
+    rope_beta_slow: float = BETA_SLOW
+    rope_attention_factor: float = 1.0
+    rope_divisors: tuple[float, ...] = ()
 
     def is_local(self, layer: int) -> bool:
         """Whether `layer`, counted from 0, attends within the window only."""
@@ -170,7 +182,7 @@ class HeaderReader:
         if rope_dims % 2:
             raise self.metadata.error(f"key {self.arch}.rope.dimension_count must be even, found {rope_dims}")
         rope_base = self.positive("rope.freq_base", 1e4)
-        return HyperParameters(
+        hp = HyperParameters(
             arch=self.arch,
             n_layers=self.integer("block_count", 1, LAYER_LIMIT),
             d_model=d_model,
@@ -183,13 +195,17 @@ class HeaderReader:
             rms_eps=self._rms_eps(),
             rope_base=rope_base,
             rope_dims=rope_dims,
-            rope_factor=self._rope_factor(),
+            rope_factor=1.0,
             rope_base_local=rope_base,
             sliding_window=0,
             window_pattern=1,
             attention_scale=1 / math.sqrt(head_dim),
             tied=tied,
         )
+        scaling = self._rope_scaling()
+        if scaling.get("rope_scaling") == YARN and not rope_base > 1:
+            raise self.metadata.error(f"key {self.arch}.rope.freq_base must be above 1, found {rope_base}")
+        return replace(hp, **scaling)
 
     def _heads(self) -> tuple[int, int]:
         n_heads = self.integer("attention.head_count", 1, HEAD_LIMIT)
@@ -222,11 +238,27 @@ class HeaderReader:
             raise self.metadata.error(f"key {key} must be between 0 and 1, found {eps}")
         return eps
 
-    def _rope_factor(self) -> float:
-        kind = self.metadata.text(f"{self.arch}.rope.scaling.type", "none")
+    def _rope_scaling(self) -> dict[str, Any]:
+        """The fields of HyperParameters that say how positions are stretched."""
+        # A factor alone is linear, as in llama.cpp; older files have it under another key.
+        key, old = "rope.scaling.factor", "rope.scale_linear"
+        alone = LINEAR if key in self or old in self else "none"
+        kind = self.metadata.text(f"{self.arch}.rope.scaling.type", alone)
         if kind == "none":
-            return 1.0
-        if kind != "linear":
-            key = f"{self.arch}.rope.scaling.type"
-            raise self.metadata.unsupported(f"key {key} must be none or linear, found {shown(kind)}")
-        return self.positive("rope.scaling.factor")
+            return {}
+        if kind == LINEAR:
+            return {"rope_factor": self.positive(old if key not in self and old in self else key)}
+        if kind != YARN:
+            name = f"{self.arch}.rope.scaling.type"
+            raise self.metadata.unsupported(f"key {name} must be none, linear or yarn, found {shown(kind)}")
+        self.refuse("rope.scaling.yarn_ext_factor", 1.0)
+        self.refuse("rope.scaling.yarn_attn_factor", 1.0)
+        self.refuse("rope.scaling.yarn_log_multiplier", 0.0)
+        return {
+            "rope_scaling": YARN,
+            "rope_factor": self.positive(key),
+            "rope_original_context": self.integer("rope.scaling.original_context_length", 1, CONTEXT_LIMIT),
+            "rope_beta_fast": self.positive("rope.scaling.yarn_beta_fast", BETA_FAST),
+            "rope_beta_slow": self.positive("rope.scaling.yarn_beta_slow", BETA_SLOW),
+            "rope_attention_factor": self.positive("rope.scaling.attn_factor", 1.0),
+        }

@@ -193,6 +193,7 @@ def test_configs_of_release_4_mean_the_same(kind: str) -> None:
         assert ours.attention_scale == 1 / math.sqrt(168)
 
 
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 REFUSED = [
     ("llama", {"model_type": "mamba"}, "field model_type must be one of gemma3_text, llama, .*found mamba"),
     ("llama", {"model_type": None}, "field model_type must be one of .*, found null"),
@@ -203,7 +204,9 @@ REFUSED = [
     ("llama", {"mlp_bias": True}, "field mlp_bias must be absent or false, found true"),
     ("llama", {"hidden_act": "gelu"}, "field hidden_act must be absent or silu, found gelu"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor must be absent or 1, found 0.5"),
-    ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "kind of rotary .*found yarn"),
+    ("llama", {"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, "kind of rotary .*found longrope"),
+    ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 0.7}}, "mscale must be absent or 0"),
+    ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "truncate": False}}, "truncate must be abs"),
     ("llama", {"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "kind of rotary parameters .*dynamic"),
     ("gemma3", {"hidden_activation": "gelu"}, "field hidden_activation must be absent or gelu_pytorch_tanh"),
     ("gemma3", {"final_logit_softcapping": 30.0}, "field final_logit_softcapping must be absent, found 30.0"),
@@ -231,6 +234,12 @@ BROKEN = [
     ("llama", {"tie_word_embeddings": "yes"}, "field tie_word_embeddings must be true or false, found yes"),
     ("llama", {"rope_parameters": 3}, "rotary parameters must be an object, found 3"),
     ("llama", {"rope_scaling": {"type": "linear"}}, "factor of rotary parameters must be a finite .*null"),
+    ("llama", {"rope_scaling": {"type": "llama3", "factor": 8}}, "low_freq_factor of rotary .*found null"),
+    ("llama", {"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "high_freq_factor of .* above 1.0"),
+    ("llama", {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": "x"}}, "original_max.*found x"),
+    ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": -1}}, "beta_fast of rotary"),
+    ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": "x"}}, "attention_fac"),
+    ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "rope_theta": 1}}, "base of .* above 1,"),
     ("llama", {"rope_parameters": {"rope_theta": -1}}, "base of rotary parameters must be a finite"),
     ("gemma3", {"sliding_window": None}, "field sliding_window must be a whole number .*, found null"),
     ("gemma3", {"layer_types": ["full_attention"]}, "field layer_types must list 3 layers, found a list"),

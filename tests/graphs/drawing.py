@@ -34,6 +34,8 @@ COLUMNS = (1, 2, 3, 5, 8, 16, 17, 31, 32, 32, 33, 48, 64, 64, 65, 96, 97, 128, 2
 EPS = (1e-5, 1e-6, 1e-2, 1.0)
 CAPS = (5.0, 1.0, 30.0)
 FACTORS = (1.0, 0.5, -2.0, 0.0, 1e-3)
+# Of tables of angles: none, or what yarn has.
+TURNS: tuple[dict[str, float], ...] = ({}, {}, {"factor": 1.25})
 # A step is drawn until this many ops are there: a program has a few more.
 MOST_NODES, MOST_WITH_LAYERS = 11, 24
 
@@ -184,7 +186,7 @@ class Drawing:
             same = node.kind is RopeTableOp and node.operands == (freq, where)
             if same and self.choose((True, True, False)):
                 return node.result
-        return self.add(RopeTableOp, freq, where)
+        return self.add(RopeTableOp, freq, where, **self.choose(TURNS))
 
     def where(self) -> str:
         """The input that says where rows stand."""

@@ -88,6 +88,7 @@ def test_every_op_is_reached_and_read_by_pytorch() -> None:
         ("ck.softcap", "cap", CAPS),
         ("ck.scale", "factor", FACTORS),
         ("ck.rope", "mode", MODES),
+        ("ck.rope_table", "factor", (1.25,)),
         ("ck.rope", "heads", (1, 2, 3, 4, 6)),
         ("ck.attention", "window", inference.WINDOWS),
         ("ck.attention", "scale", inference.SCALES),

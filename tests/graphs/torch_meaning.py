@@ -115,10 +115,11 @@ def _rms_norm(run: Meaning, op: CkOp, x: Tensor, w: Tensor) -> Tensor:
 
 
 def _rope_table(run: Meaning, op: CkOp, freq: Tensor, pos: Any) -> Tensor:
-    """Complex numbers of length 1; the angle is rounded to f32, as transformers does."""
+    """Complex numbers of one length; the angle is rounded to f32, as transformers does."""
     at = pos[:, 0] if isinstance(pos, Tensor) else torch.arange(pos, pos + run.n)
     angle = torch.outer(at.float(), freq.float()).double()
-    return torch.polar(torch.ones_like(angle), angle)
+    length = _real(op, "factor") if "factor" in op.properties else 1.0
+    return torch.polar(torch.full_like(angle, length), angle)
 
 
 def _rope(run: Meaning, op: CkOp, x: Tensor, table: Tensor) -> Tensor:

@@ -1,25 +1,34 @@
 """`ck.rope_table`: the cosines and sines that rotate one step's queries and keys.
 
     a[t, i]              = p[t] * freq[i]                      rounded to f32, as transformers does
-    table[t, i]          = cos(a[t, i])
-    table[t, D/2 + i]    = sin(a[t, i])
+    table[t, i]          = cos(a[t, i])  (* factor)
+    table[t, D/2 + i]    = sin(a[t, i])  (* factor)
 
-freq [D/2] f32, radians a position (every scaling of the RoPE family is in these numbers); pos an index, the
+freq [D/2] f32, radians a position (every scaling of positions is in these numbers); pos an index, the
 position of the first row: p[t] = pos + t; or each row's own position, pos [T, 1] f32, whole numbers below
-2^24 -> table [T, D] f32. Source: Su et al. 2021, arXiv:2104.09864, section 3.2.
+2^24; factor scales q.k by its square (YaRN) -> table [T, D] f32.
+Source: Su et al. 2021, arXiv:2104.09864, section 3.2; Peng et al. 2023, arXiv:2309.00071, section 3.4.
 """
 
 import numpy as np
 from xdsl.dialects.arith import AddiOp, IndexCastOp, MulfOp, SIToFPOp
-from xdsl.dialects.builtin import IndexType, IntegerAttr, TensorType, f32, i32
+from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, TensorType, f32, i32
 from xdsl.dialects.math import CosOp, SinOp
 from xdsl.dialects.vector import BroadcastOp
 from xdsl.ir import Attribute, SSAValue
-from xdsl.irdl import ParsePropInAttrDict, irdl_op_definition, operand_def, prop_def, result_def, traits_def
+from xdsl.irdl import (
+    ParsePropInAttrDict,
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    result_def,
+    traits_def,
+)
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.op import Array, CkOp, RowWise, int_value
+from ck.ir.op import Array, CkOp, RowWise, float_value, int_value
 from ck.ir.rows import VECTOR, Columns, RowBuilder, RowValue
 from ck.ir.types import is_tensor, shape, tensor
 
@@ -30,13 +39,16 @@ class RopeTableOp(CkOp, RowWise):
     freq = operand_def(TensorType)
     pos = operand_def(IndexType | TensorType)
     rows = prop_def(IntegerAttr)
+    factor = opt_prop_def(FloatAttr)
     table = result_def(TensorType)
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$freq `,` $pos attr-dict `:` type($freq) `,` type($pos) `->` type($table)"
 
     @staticmethod
-    def infer(freq: Attribute, pos: Attribute, *, rows: Attribute) -> tuple[Attribute]:
+    def infer(
+        freq: Attribute, pos: Attribute, *, rows: Attribute, factor: Attribute | None = None
+    ) -> tuple[Attribute]:
         if len(shape(freq)) != 1:
             raise VerifyException(f"ck.rope_table: freq is [D/2], got {freq}")
         if is_tensor(pos) and shape(pos) != (int_value(rows), 1):
@@ -49,7 +61,8 @@ class RopeTableOp(CkOp, RowWise):
         else:
             at = np.arange(pos, pos + int_value(self.rows), dtype=np.float32)
         angle = (at[:, None] * freq[None, :]).astype(np.float32).astype(freq.dtype)
-        return (np.concatenate([np.cos(angle), np.sin(angle)], axis=1),)
+        table = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+        return (table if self.factor is None else table * table.dtype.type(float_value(self.factor)),)
 
     def lower_row(self, b: RowBuilder, freq: RowValue, pos: SSAValue | RowValue) -> tuple[RowValue]:
         half = shape(self.freq.type)[0]
@@ -59,12 +72,16 @@ class RopeTableOp(CkOp, RowWise):
         else:
             at = b.sum(pos, 1)
         position = b.insert(BroadcastOp(at, VECTOR))
+        scale = None if self.factor is None else b.constant(float_value(self.factor))
+
+        def scaled(value: SSAValue, columns: Columns) -> SSAValue:
+            return value if scale is None else b.insert(MulfOp(value, scale.columns(columns)))
 
         def body(columns: Columns) -> None:
             angle = b.insert(MulfOp(position, freq.columns(columns)))
-            b.store(b.insert(CosOp(angle)), buffer, columns)
+            b.store(scaled(b.insert(CosOp(angle)), columns), buffer, columns)
             right = b.insert(AddiOp(columns.index, b.index(half)))
-            b.store(b.insert(SinOp(angle)), buffer, Columns(right, columns.live))
+            b.store(scaled(b.insert(SinOp(angle)), columns), buffer, Columns(right, columns.live))
 
         b.for_columns(half, body)
         return (b.row_of(buffer),)

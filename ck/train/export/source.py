@@ -1,8 +1,8 @@
 """What an export is made of: a run's checkpoint, or a GGUF file, as the same five things."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -110,19 +110,29 @@ def read_hyperparameters(record: Any, where: str) -> HyperParameters:
         raise MalformedError(f"{where}: hyperparameters must be an object, found {type(record).__name__}")
     values: dict[str, Any] = {}
     for field in fields(HyperParameters):
-        if field.name not in record:
+        if field.name in record:
+            read = _numbers if field.name == "rope_divisors" else _number
+            values[field.name] = read(field.name, record[field.name], field.type, where)
+        elif field.default is MISSING:
             raise MalformedError(f"{where}: hyperparameters must have {field.name}, found none")
-        values[field.name] = _number(field.name, record[field.name], field.type, where)
     if values["n_heads"] % values["n_kv_heads"]:
         found = values["n_kv_heads"]
         raise MalformedError(f"{where}: n_kv_heads must divide the {values['n_heads']} heads, found {found}")
     return HyperParameters(**values)
 
 
+def _numbers(name: str, value: Any, wanted: Any, where: str) -> tuple[float, ...]:
+    kind = type(value).__name__
+    numbers = cast(Sequence[Any], value) if isinstance(value, list | tuple) else None
+    if numbers is None or len(numbers) > HEAD_DIM_LIMIT:
+        raise MalformedError(f"{where}: {name} must be a list of numbers, found {kind}")
+    return tuple(_number(name, each, float, where) for each in numbers)
+
+
 def _number(name: str, value: Any, wanted: Any, where: str) -> Any:
     if wanted is float and type(value) is int:
         value = float(value)
-    low = 0 if name == "sliding_window" else 1
+    low = 0 if name in ("sliding_window", "rope_original_context") else 1
     fits = (
         type(value) is wanted
         and (wanted is not int or low <= value <= _LIMITS.get(name, CONTEXT_LIMIT))

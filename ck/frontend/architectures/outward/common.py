@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ck.errors import UnsupportedError, UsageError
 from ck.frontend.architectures.outward import Array, Scalar
 from ck.frontend.architectures.outward.config import ConfigReader, written
+from ck.frontend.architectures.outward.llama3 import Llama3, llama3_of
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
     HEAD_DIM_LIMIT,
@@ -18,6 +20,7 @@ from ck.frontend.hyperparameters import (
     WIDTH_LIMIT,
     HyperParameters,
 )
+from ck.frontend.rope import BETA_FAST, BETA_SLOW, YARN, yarn_attention
 
 # Parts of a layer that all families call alike: GGUF's name -> transformers'.
 LINEAR = {
@@ -81,8 +84,16 @@ def common_metadata(hp: HyperParameters) -> dict[str, Scalar]:
         "rope.freq_base": hp.rope_base,
         "vocab_size": hp.n_vocab,
     }
-    if hp.rope_factor != 1:
-        values |= {"rope.scaling.type": "linear", "rope.scaling.factor": hp.rope_factor}
+    if hp.rope_scaling == YARN or hp.rope_factor != 1:
+        values |= {"rope.scaling.type": hp.rope_scaling, "rope.scaling.factor": hp.rope_factor}
+    if hp.rope_scaling == YARN:
+        values |= {
+            "rope.scaling.original_context_length": hp.rope_original_context,
+            "rope.scaling.yarn_beta_fast": hp.rope_beta_fast,
+            "rope.scaling.yarn_beta_slow": hp.rope_beta_slow,
+        }
+    if hp.rope_attention_factor != 1:
+        values["rope.scaling.attn_factor"] = hp.rope_attention_factor
     return {f"{hp.arch}.{name}": value for name, value in values.items()}
 
 
@@ -125,7 +136,7 @@ def plain_config(hp: HyperParameters, name: str, kind: str) -> dict[str, Any]:
         "model_type": kind,
         **common_config(hp),
         "hidden_act": "silu",
-        "rope_parameters": rope_parameters(hp.rope_base, hp.rope_factor),
+        "rope_parameters": scaled_rope(hp),
     }
 
 
@@ -137,10 +148,10 @@ def refuse_windows(config: ConfigReader) -> None:
         raise config.unsupported("field layer_types must have full_attention only")
 
 
-def read_config(config: ConfigReader, arch: str, rope: tuple[float, float] | None = None) -> HyperParameters:
+def read_config(config: ConfigReader, arch: str, rope: Mapping[str, Any] | None = None) -> HyperParameters:
     """The numbers that all families spell alike in config.json, every layer global.
 
-    rope   base and divisor of positions, of a family that has its own words for them
+    rope   transformers' description of the rotary embedding, of a family that keeps it in a place of its own
 
     Raises MalformedError, UnsupportedError.
     """
@@ -152,7 +163,10 @@ def read_config(config: ConfigReader, arch: str, rope: tuple[float, float] | Non
         raise config.error(f"field num_key_value_heads must divide the {n_heads} heads, found {n_kv_heads}")
     d_model = config.integer("hidden_size", 1, WIDTH_LIMIT)
     head_dim = _head_dim(config, d_model, n_heads)
-    base, factor = rope or read_rope(config, config.get("rope_scaling") or config.get("rope_parameters"))
+    if rope is None:
+        given_rope = config.get("rope_scaling") or config.get("rope_parameters")
+        rope = config.checked_mapping(given_rope, "rotary parameters")
+    fields = read_rope(config, rope, head_dim)
     return HyperParameters(
         arch=arch,
         n_layers=config.integer("num_hidden_layers", 1, LAYER_LIMIT),
@@ -164,14 +178,13 @@ def read_config(config: ConfigReader, arch: str, rope: tuple[float, float] | Non
         n_vocab=config.integer("vocab_size", 1, VOCAB_LIMIT),
         context_length=config.integer("max_position_embeddings", 1, CONTEXT_LIMIT),
         rms_eps=_rms_eps(config),
-        rope_base=base,
         rope_dims=head_dim,
-        rope_factor=factor,
-        rope_base_local=base,
+        rope_base_local=fields["rope_base"],
         sliding_window=0,
         window_pattern=1,
         attention_scale=1 / math.sqrt(head_dim),
         tied=config.flag("tie_word_embeddings"),
+        **fields,
     )
 
 
@@ -196,14 +209,15 @@ def _rms_eps(config: ConfigReader) -> float:
     return eps
 
 
-def read_rope(config: ConfigReader, parameters: Any, theta: str = "rope_theta") -> tuple[float, float]:
-    """Base of a rotary embedding and what its positions are divided by.
+def read_rope(
+    config: ConfigReader, given: Mapping[str, Any], dims: int, theta: str = "rope_theta"
+) -> dict[str, Any]:
+    """The fields of HyperParameters that describe a rotary embedding of `dims` columns.
 
-    `parameters` is transformers' description of it, rope_scaling of release 4 or rope_parameters of release
-    5, or null; where it names no base, that is the field `theta`. Raises MalformedError, UnsupportedError.
+    `given` is transformers' description, rope_scaling of release 4 or rope_parameters of release 5; where it
+    names no base, that is the field `theta`. Raises MalformedError, UnsupportedError.
     """
     what = "rotary parameters"
-    given = config.checked_mapping(parameters, what)
     partial = given.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     if partial is not None and partial != 1:
         raise config.unsupported(f"partial_rotary_factor must be absent or 1, found {written(partial)}")
@@ -211,10 +225,85 @@ def read_rope(config: ConfigReader, parameters: Any, theta: str = "rope_theta") 
     base = config.positive(theta) if named is None else config.checked_positive(named, f"base of {what}")
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
-        return base, 1.0
-    if kind != "linear":
-        raise config.unsupported(f"kind of {what} must be default or linear, found {written(kind)}")
-    return base, config.checked_positive(given.get("factor"), f"factor of {what}")
+        return {"rope_base": base, "rope_factor": 1.0}
+    if kind not in ("linear", "llama3", YARN):
+        known = "default, linear, llama3 or yarn"
+        raise config.unsupported(f"kind of {what} must be {known}, found {written(kind)}")
+    if kind == YARN and not base > 1:
+        raise config.error(f"base of {what} must be above 1, found {base}")
+    numbers = _Numbers(config, given, what)
+    factor = numbers.positive("factor")
+    if kind == "llama3":
+        return {"rope_base": base, "rope_factor": 1.0, "rope_divisors": numbers.divisors(factor, base, dims)}
+    return {"rope_base": base, "rope_factor": factor} | (numbers.yarn(factor) if kind == YARN else {})
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers of a scaled rotary embedding. Each raises MalformedError, UnsupportedError."""
+
+    config: ConfigReader
+    given: Mapping[str, Any]
+    what: str
+
+    def positive(self, name: str, default: float | None = None) -> float:
+        value = self.given.get(name)
+        return self.config.checked_positive(default if value is None else value, f"{name} of {self.what}")
+
+    def original_context(self) -> int:
+        name = "original_max_position_embeddings"
+        found = self.config.get(name) or self.given.get(name) or self.config.get("max_position_embeddings")
+        return ConfigReader({name: found}, self.config.where).integer(name, 1, CONTEXT_LIMIT)
+
+    def divisors(self, factor: float, base: float, dims: int) -> tuple[float, ...]:
+        low, high = self.positive("low_freq_factor"), self.positive("high_freq_factor")
+        if not low < high:
+            raise self.config.error(f"high_freq_factor of {self.what} must be above {low}, found {high}")
+        return Llama3(factor, low, high, self.original_context()).divisors(base, dims)
+
+    def yarn(self, factor: float) -> dict[str, Any]:
+        rest = ConfigReader(self.given, self.config.where)
+        for name, neutral in (("truncate", True), ("mscale", 0), ("mscale_all_dim", 0)):
+            rest.refuse(name, neutral)
+        fields: dict[str, Any] = {
+            "rope_scaling": YARN,
+            "rope_original_context": self.original_context(),
+            "rope_beta_fast": self.positive("beta_fast", BETA_FAST),
+            "rope_beta_slow": self.positive("beta_slow", BETA_SLOW),
+        }
+        if self.given.get("attention_factor") is not None:
+            whole = self.given["attention_factor"]
+            self.config.checked_positive(whole, f"attention_factor of {self.what}")
+            fields["rope_attention_factor"] = float(np.float32(whole / yarn_attention(factor)))
+        return fields
+
+
+def scaled_rope(hp: HyperParameters) -> dict[str, Any]:
+    """transformers' description of the rotary embedding of global layers. Raises UnsupportedError."""
+    if hp.rope_scaling == YARN:
+        fields: dict[str, Any] = {
+            "rope_type": YARN,
+            "factor": decimal(hp.rope_factor),
+            "original_max_position_embeddings": hp.rope_original_context,
+            "beta_fast": decimal(hp.rope_beta_fast),
+            "beta_slow": decimal(hp.rope_beta_slow),
+            "rope_theta": decimal(hp.rope_base),
+        }
+        own = hp.rope_attention_factor
+        return fields if own == 1 else fields | {"attention_factor": own * yarn_attention(hp.rope_factor)}
+    if not hp.rope_divisors:
+        return rope_parameters(hp.rope_base, hp.rope_factor)
+    found = llama3_of(hp.rope_divisors, hp.rope_base) if hp.rope_factor == 1 else None
+    if found is None:
+        raise refusal(hp, "rope_divisors", "those of llama3's scaling", "others")
+    return {
+        "rope_type": "llama3",
+        "factor": decimal(found.factor),
+        "low_freq_factor": found.low_freq_factor,
+        "high_freq_factor": found.high_freq_factor,
+        "original_max_position_embeddings": found.original_context,
+        "rope_theta": decimal(hp.rope_base),
+    }
 
 
 def rope_parameters(base: float, factor: float = 1.0) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ck.frontend.architectures.outward.common import (
     refusal,
     rename,
     rope_parameters,
+    scaled_rope,
 )
 from ck.frontend.architectures.outward.config import ConfigReader, written
 from ck.frontend.hyperparameters import CONTEXT_LIMIT, LAYER_LIMIT, WIDTH_LIMIT, HyperParameters
@@ -61,7 +62,7 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
         "sliding_window": hp.sliding_window,
         "layer_types": [kinds[hp.is_local(layer)] for layer in range(hp.n_layers)],
         "rope_parameters": {
-            GLOBAL: rope_parameters(hp.rope_base, hp.rope_factor),
+            GLOBAL: scaled_rope(hp),
             LOCAL: rope_parameters(hp.rope_base_local),
         },
         "attn_logit_softcapping": None,
@@ -77,10 +78,11 @@ def from_huggingface_config(config: ConfigReader) -> HyperParameters:
         config.refuse(field)
     config.refuse("use_bidirectional_attention", False)
     ropes = _ropes(config)
-    base_local, factor_local = read_rope(config, ropes[1], "rope_local_base_freq")
-    if factor_local != 1:
-        raise config.unsupported(f"layers with a window must have no rotary scaling, found {factor_local}")
-    hp = read_config(config, "gemma3", read_rope(config, ropes[0]))
+    hp = read_config(config, "gemma3", ropes[0])
+    local = read_rope(config, ropes[1], hp.head_dim, "rope_local_base_freq")
+    base_local = local.pop("rope_base")
+    if local != {"rope_factor": 1}:
+        raise config.unsupported("layers with a window must have no rotary scaling, found one")
     return replace(
         hp,
         rope_base_local=base_local,
@@ -90,12 +92,12 @@ def from_huggingface_config(config: ConfigReader) -> HyperParameters:
     )
 
 
-def _ropes(config: ConfigReader) -> tuple[Any, Any]:
-    """The descriptions of the rotary embedding of global layers and of those with a window, perhaps null."""
+def _ropes(config: ConfigReader) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The descriptions of the rotary embedding of global layers and of those with a window."""
     by_kind = config.mapping("rope_parameters")
     scaling = config.mapping("rope_scaling")
     whole = {**config.checked_mapping(by_kind.get(GLOBAL), f"rope_parameters of {GLOBAL}"), **scaling}
-    return whole, by_kind.get(LOCAL)
+    return whole, config.checked_mapping(by_kind.get(LOCAL), f"rope_parameters of {LOCAL}")
 
 
 def _pattern(config: ConfigReader, n_layers: int) -> int:
