@@ -9,7 +9,7 @@ from xdsl.ir import Attribute, SSAValue
 from ck.errors import InternalError
 from ck.ir.rt.manifest import manifest_of
 from ck.ir.rt.ops import RepeatOp
-from ck.ir.types import KvType
+from ck.ir.types import CacheType
 
 
 class Scheduled:
@@ -51,4 +51,4 @@ def row_name(row: Sequence[Attribute]) -> str:
 
 def is_cache(of: Attribute) -> bool:
     """Whether a value of type `of` is a cache's."""
-    return isinstance(of, KvType)
+    return isinstance(of, CacheType)

@@ -6,7 +6,7 @@ handed the live rows alone, as its kernel is.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from xdsl.dialects import func
@@ -17,26 +17,36 @@ from ck.ir.op import AcrossRows, Array, CkOp, KernelOp, Updates, is_state
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, is_tensor, shape
+from ck.ir.types import CacheType, KvType, is_tensor, shape
+
+# Keys and values [kv heads, capacity, head width], or a recurrent state.
+Kept: TypeAlias = tuple[Array, Array] | Array
 
 
 @dataclass
 class Environment:
-    """What a module's names stand for: weights as f32 arrays, caches as pairs of arrays, made on demand.
+    """What a module's names stand for: weights as f32 arrays, caches as `Kept`, made on demand.
 
     `observe` is told of every value that an op makes or a call writes, when it is made.
     """
 
     weights: Mapping[str, Array]
-    caches: dict[str, tuple[Array, Array]] = field(default_factory=dict[str, tuple[Array, Array]])
+    caches: dict[str, Kept] = field(default_factory=dict[str, Kept])
     observe: Callable[[SSAValue, Operation, Any], None] | None = None
 
-    def cache(self, name: str, of: KvType) -> tuple[Array, Array]:
-        """Keys and values [kv heads, capacity, head width]; every position starts as NaN."""
+    def cache(self, name: str, of: CacheType) -> Kept:
+        """The cache `name`; every number starts as NaN."""
         if name not in self.caches:
-            dtype = np.float16 if of.dtype_name == "f16" else np.float32
-            self.caches[name] = (np.full(shape(of), np.nan, dtype), np.full(shape(of), np.nan, dtype))
+            self.caches[name] = empty_cache(of)
         return self.caches[name]
+
+
+def empty_cache(of: CacheType) -> Kept:
+    """A cache that holds NaN."""
+    if not isinstance(of, KvType):
+        return np.full(shape(of), np.nan, np.float32)
+    dtype = np.float16 if of.dtype_name == "f16" else np.float32
+    return np.full(shape(of), np.nan, dtype), np.full(shape(of), np.nan, dtype)
 
 
 def find_function(module: ModuleOp, name: str) -> func.FuncOp:
@@ -95,7 +105,7 @@ def _results(
     if isinstance(op, WeightOp):
         return (environment.weights[op.symbol_name],)
     if isinstance(op, CacheOp):
-        assert isinstance(op.value.type, KvType)
+        assert isinstance(op.value.type, CacheType)
         return (environment.cache(op.symbol_name, op.value.type),)
     if isinstance(op, FusedOp):
         inner: dict[SSAValue, Any] = dict(zip(op.block.args, operands, strict=True))

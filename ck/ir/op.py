@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, f32, i64
+from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, f32, i64
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from xdsl.irdl import IRDLOperation, prop_def
 from xdsl.traits import EffectInstance, MemoryEffect, MemoryEffectKind
@@ -24,10 +24,12 @@ from ck.errors import InternalError
 Array: TypeAlias = NDArray[Any]
 
 
-def attr(value: "int | float | str | Attribute") -> Attribute:
-    """A Python value as the property that holds it: int -> i64, float -> f32, str -> string."""
+def attr(value: "int | float | str | tuple[int, ...] | Attribute") -> Attribute:
+    """A Python value as the property that holds it: i64, f32, a string, an array of i64."""
     if isinstance(value, Attribute):
         return value
+    if isinstance(value, tuple):
+        return DenseArrayBase.from_list(i64, value)
     if isinstance(value, str):
         return StringAttr(value)
     if isinstance(value, int):
@@ -40,6 +42,13 @@ def int_value(value: Attribute) -> int:
     if not isinstance(value, IntegerAttr):
         raise VerifyException(f"required an integer property, got {value}")
     return value.value.data
+
+
+def ints_value(value: Attribute) -> tuple[int, ...]:
+    """The Python ints of an array property."""
+    if not isinstance(value, DenseArrayBase):
+        raise VerifyException(f"required an array property, got {value}")
+    return tuple(int(number) for number in value.iter_values())
 
 
 def float_value(value: Attribute) -> float:
@@ -120,7 +129,7 @@ class Cost:
 
 def type_bytes(of: Attribute) -> int:
     """Bytes a value of type `of` occupies; 0 for scalars."""
-    from ck.ir.types import ActivationType, KvType, WeightType, shape
+    from ck.ir.types import ActivationType, CacheType, WeightType, shape
 
     if isinstance(of, WeightType):
         n_out, n_in = of.get_shape()
@@ -129,7 +138,7 @@ def type_bytes(of: Attribute) -> int:
         return n_out * of.row.row_bytes(n_in)
     if isinstance(of, ActivationType):
         return of.get_shape()[0] * of.row_bytes
-    if isinstance(of, KvType):
+    if isinstance(of, CacheType):
         return of.n_bytes
     try:
         sizes = shape(of)

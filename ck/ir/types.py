@@ -5,10 +5,12 @@
 !ck.q<3072x1024xf32, rows>     a weight that is trained: row-major, where products and optimizer find it
 !ck.q16<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
 !ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
+!ck.state<16x128x128xf32>      a recurrent state: all that a layer keeps of the positions before, zeros at 0
 """
 
+import math
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import TypeAlias, TypeGuard
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -167,11 +169,49 @@ class KvType(ParametrizedAttribute, TypeAttribute):
         printer.print_string(f"<{'x'.join(map(str, self.get_shape()))}x{self.dtype_name}>")
 
 
+@irdl_attr_definition
+class StateType(ParametrizedAttribute, TypeAttribute):
+    """`!ck.state<...xf32>`: what a recurrent layer keeps, row-major. At position 0 it counts as zeros."""
+
+    name = "ck.state"
+    sizes: Shape
+
+    @staticmethod
+    def of(*sizes: int) -> "StateType":
+        return StateType(_shape_attr(sizes))
+
+    def get_shape(self) -> tuple[int, ...]:
+        return tuple(n.data for n in self.sizes)
+
+    @property
+    def n_bytes(self) -> int:
+        return 4 * math.prod(self.get_shape())
+
+    def verify(self) -> None:
+        if min(self.get_shape(), default=0) < 1:
+            raise VerifyException(f"!ck.state: sizes of at least 1, got {self.get_shape()}")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            sizes, dtype = _parse_shape_and_name(parser)
+        if dtype != "f32":
+            parser.raise_error(f"!ck.state holds f32, got {dtype}")
+        return [_shape_attr(sizes)]
+
+    def print_parameters(self, printer: Printer) -> None:
+        printer.print_string(f"<{'x'.join(map(str, self.get_shape()))}xf32>")
+
+
+# What whoever runs a program keeps between its calls.
+CacheType: TypeAlias = KvType | StateType
+
+
 def shape(of: Attribute) -> tuple[int, ...]:
     """Sizes of a tensor, buffer, weight, activation or cache type; raises VerifyException for any other."""
     if is_tensor(of) or is_buffer(of):
         return of.get_shape()
-    if isinstance(of, WeightType | ActivationType | KvType):
+    if isinstance(of, WeightType | ActivationType | CacheType):
         return of.get_shape()
     raise VerifyException(f"required a type with sizes, got {of}")
 

@@ -47,7 +47,7 @@ from ck.ir.check.tier import BITS, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import BarrierOp, CacheOp, RepeatOp, ViewOp, WeightOp, Work
-from ck.ir.types import KvType, is_buffer, shape
+from ck.ir.types import CacheType, is_buffer, shape
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def accesses(op: Work, capacity: int, states: frozenset[str] = frozenset()) -> I
             if isinstance(owner, WeightOp):
                 if owner.symbol_name in states:
                     yield Access(("weight", owner.symbol_name), 0, 1, writes, 0, capacity)
-            elif isinstance(value.type, KvType):
+            elif isinstance(value.type, CacheType):
                 base: object = owner.symbol_name if isinstance(owner, CacheOp) else value
                 yield Access(base, 0, 1, writes, 0, capacity)
             elif is_buffer(value.type):

@@ -19,14 +19,15 @@ from xdsl.ir import Attribute, SSAValue
 from ck.backend.backends import BACKENDS, Backend, backend
 from ck.errors import MachineError
 from ck.frontend.model import open_model
+from ck.frontend.model_file import ModelFile
 from ck.frontend.template import Template
 from ck.ir.check.cases import Case
 from ck.ir.check.checker import Checker, Line, differences
 from ck.ir.check.failure import CheckFailure, Finding
-from ck.ir.check.runs import Outcome, entries, live_rows, outputs
+from ck.ir.check.runs import Outcome, entries, live_rows, named_cache, outputs
 from ck.ir.check.states import caches_of, written_weights
 from ck.ir.check.tier import BITS, Tier
-from ck.ir.evaluate import find_function
+from ck.ir.evaluate import Kept, find_function
 from ck.ir.rt.manifest import manifest_of
 from ck.ir.rt.ops import AllocOp
 from ck.ir.rt.slots import CacheSlot
@@ -147,9 +148,9 @@ class _Run:
             outcome.values[f"@{name}"] = weights[name].view(np.float32).reshape(sizes)
         wanted = self.check.checker.outcomes[self.entry, self.case]
         for slot, memory in zip(self.manifest.caches, loaded.caches, strict=True):
-            if isinstance(wanted, Outcome) and f"keys of @{slot.name}" in wanted.values:
-                keys, values = unpack_cache(slot, memory)
-                outcome.values |= {f"keys of @{slot.name}": keys, f"values of @{slot.name}": values}
+            found = named_cache(slot.name, unpack_cache(slot, memory))
+            if isinstance(wanted, Outcome) and found.keys() <= wanted.values.keys():
+                outcome.values |= found
         return outcome
 
     def _calls(self, loaded: Program) -> dict[str, NDArray[Any]]:
@@ -178,29 +179,33 @@ class _Run:
         types = caches_of(self.module)
         for slot, memory in zip(self.manifest.caches, loaded.caches, strict=True):
             if self.case.filled:
-                keys, values = self.check.checker.inputs.cache(slot.name, types[slot.name], self.case)
-                memory[:] = pack_cache(keys, values)
+                kept = self.check.checker.inputs.cache(slot.name, types[slot.name], self.case)
+                memory[:] = pack_cache(kept)
 
 
 KV_BLOCK = 64
 
 
-def pack_cache(keys: NDArray[Any], values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Keys and values [heads, capacity, head width] as the runtime keeps them: keys transposed by blocks."""
+def pack_cache(kept: Kept) -> NDArray[np.uint8]:
+    """A cache as the runtime keeps it: keys [heads, capacity, head width] are transposed by blocks."""
+    if not isinstance(kept, tuple):
+        return kept.reshape(-1).view(np.uint8)
+    keys, values = kept
     heads, capacity, head_dim = keys.shape
     blocks = keys.reshape(heads, capacity // KV_BLOCK, KV_BLOCK, head_dim).swapaxes(2, 3)
     parts = (np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (blocks, values))
     return np.concatenate(list(parts))
 
 
-def unpack_cache(slot: CacheSlot, memory: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Keys and values of a cache in memory."""
-    dtype = np.float16 if slot.dtype == "f16" else np.float32
-    numbers = memory[: slot.n_bytes].view(dtype)
+def unpack_cache(slot: CacheSlot, memory: NDArray[np.uint8]) -> Kept:
+    """A cache in memory."""
+    numbers = memory[: slot.n_bytes].view(np.float16 if slot.dtype == "f16" else np.float32)
+    if slot.kind == "state":
+        return numbers.reshape(slot.shape).copy()
+    heads, capacity, head_dim = slot.shape
     half = len(numbers) // 2
-    blocks = numbers[:half].reshape(slot.kv_heads, slot.capacity // KV_BLOCK, slot.head_dim, KV_BLOCK)
-    sizes = (slot.kv_heads, slot.capacity, slot.head_dim)
-    return blocks.swapaxes(2, 3).reshape(sizes).copy(), numbers[half:].reshape(sizes).copy()
+    blocks = numbers[:half].reshape(heads, capacity // KV_BLOCK, head_dim, KV_BLOCK)
+    return blocks.swapaxes(2, 3).reshape(slot.shape).copy(), numbers[half:].reshape(slot.shape).copy()
 
 
 def is_program(module: ModuleOp) -> bool:
@@ -211,10 +216,10 @@ def is_program(module: ModuleOp) -> bool:
 
 
 def check_model(
-    path: Path, options: tuple[int | None, str, str | None, int], progress: Callable[[str], None]
+    file: ModelFile, options: tuple[int | None, str, str | None, int], progress: Callable[[str], None]
 ) -> None:
-    """Check every pass and both backends on the program of the model at `path`. Raises CheckFailure."""
-    source = open_model(path)
+    """Check every pass and both backends on the program of a model. Raises CheckFailure."""
+    source = open_model(file)
     built = model_graph(source, plan_of(source, options), options[2])
     check_road(built.module, built.constants, progress)
 

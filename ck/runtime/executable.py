@@ -4,17 +4,27 @@ The result depends on weights and tokens alone: not on threads, on how a prompt 
 whether a prefix was already in the cache.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ck.errors import ResourceError, UsageError
-from ck.ir.rt.slots import CacheSlot, Manifest
+from ck.ir.rt.slots import Manifest
 from ck.runtime.program import Program
 from ck.runtime.weights import Weights
 
 Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A sequence's position and caches."""
+
+    pos: int
+    high: int
+    caches: tuple[NDArray[np.uint8], ...]
 
 
 class Executable(Program):
@@ -40,6 +50,7 @@ class Executable(Program):
         self._hidden = np.zeros((self.chunk, d_model), np.float32)
         self._logits = np.zeros((self._head_rows, self.n_vocab), np.float32)
         self.bind({"tokens": self._tokens, "hidden": self._hidden, "logits": self._logits})
+        self._has_state = any(cache.kind == "state" for cache in manifest.caches)
         self.pos = 0
         self._high = 0
 
@@ -122,16 +133,32 @@ class Executable(Program):
         self.pos = self._high = 0
 
     def rewind(self, pos: int) -> bool:
-        """Keep the first `pos` tokens. False, and nothing changed, when a window's ring has lost some."""
+        """Keep the first `pos` tokens.
+
+        False, and nothing changed, when a window's ring has lost some, or when a recurrent state has gone
+        on: it goes back to the beginning, or to what `save` kept.
+        """
         if not 0 <= pos <= self.pos:
             return False
         oldest = max(0, pos - self.window + 1)
         if any(
-            self._is_ring(cache) and self._high > oldest + cache.capacity for cache in self.manifest.caches
+            cache.is_ring(self.n_ctx) and self._high > oldest + cache.shape[1]
+            for cache in self.manifest.caches
         ):
+            return False
+        if self._has_state and 0 < pos < self.pos:
             return False
         self.pos = pos
         return True
 
-    def _is_ring(self, cache: CacheSlot) -> bool:
-        return cache.capacity < self.n_ctx
+    def save(self) -> Saved:
+        """A copy of all that is kept of the sequence so far, for `load`."""
+        with self.lock:
+            return Saved(self.pos, self._high, tuple(cache.copy() for cache in self.caches))
+
+    def load(self, saved: Saved) -> None:
+        """Go on from where this executable's `save` was called."""
+        with self.lock:
+            for cache, kept in zip(self.caches, saved.caches, strict=True):
+                cache[:] = kept
+            self.pos, self._high = saved.pos, saved.high

@@ -26,7 +26,7 @@ from ck.ir.dialects import context
 from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.rt.ops import CallOp, LaunchOp
 from ck.ir.rt.slots import CacheSlot
-from ck.ir.types import KvType, WeightType, tensor
+from ck.ir.types import KvType, StateType, WeightType, tensor
 from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.pipeline import ORDER, STAGES, TRAINING_STAGES, run_pass
 from ck.runtime.check import CompiledCheck, check_road, is_program, pack_cache, unpack_cache
@@ -164,11 +164,20 @@ def test_caches_are_packed_as_kernels_read_them(dtype: str) -> None:
     of = KvType.of(2, 128, 6, dtype)
     numbers = {"f16": np.float16, "f32": np.float32}[dtype]
     keys, values = np.random.default_rng(1).standard_normal((2, *of.get_shape())).astype(numbers)
-    packed = pack_cache(keys, values)
+    packed = pack_cache((keys, values))
     np.testing.assert_array_equal(packed, packed_as_kernels_read(keys, values))
-    slot = CacheSlot("kv", 2, 128, 6, dtype, of.n_bytes)
+    slot = CacheSlot("kv", "kv", of.get_shape(), dtype, of.n_bytes)
     for found, wanted in zip(unpack_cache(slot, packed), (keys, values), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_state_is_packed_as_it_is() -> None:
+    of = StateType.of(3, 2, 5)
+    state = np.random.default_rng(1).standard_normal(of.get_shape(), np.float32)
+    packed = pack_cache(state)
+    np.testing.assert_array_equal(packed, np.frombuffer(state.tobytes(), np.uint8))
+    slot = CacheSlot("state", "state", of.get_shape(), "f32", of.n_bytes)
+    np.testing.assert_array_equal(unpack_cache(slot, packed), state)
 
 
 def test_every_form_gets_the_same_numbers() -> None:

@@ -16,7 +16,7 @@ from xdsl.ir import Attribute, Block
 
 from ck.ir.op import CkOp
 from ck.ir.ops.quantize_rows import QuantizeRowsOp
-from ck.ir.types import ActivationType, KvType, WeightType, shape
+from ck.ir.types import ActivationType, KvType, StateType, WeightType, shape
 
 FOLDER = Path(__file__).parent
 # Where a block of a file holds its f16 numbers, in bytes: random bytes there would be NaN now and then.
@@ -138,7 +138,7 @@ def _draw(
             dtype = np.float16 if of.dtype_name == "f16" else np.float32
             keys, values = (rng.standard_normal(shape(of)).astype(dtype) for _ in range(2))
             return Operand((keys, values), pack_cache(keys, values))
-        case TensorType(element_type=Float32Type()):
+        case TensorType(element_type=Float32Type()) | StateType():
             rows = (scale * rng.standard_normal(shape(of))).astype(np.float32)
             return Operand(rows, rows)
         case TensorType():

@@ -52,7 +52,8 @@ def test_gradient_is_the_slope(case: OpCase, sample: Sample) -> None:
     op = case.make(sample)[1]
     fixed = [operand in without_slope(case, op) for operand in op.operands]
     operands = [doubled(operand.value) for operand in draw(sample)]
-    rng = np.random.default_rng(1)
+    # Other numbers than the operands': along x itself a norm does not change.
+    rng = np.random.default_rng(100)
 
     def run(name: str, *args: Any) -> tuple[Any, ...]:
         return evaluate(gradients, name, args, Environment({}))

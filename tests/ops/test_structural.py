@@ -9,7 +9,7 @@ from ck.ir.dialects import context
 from ck.ir.op import type_bytes
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import ActivationType, KvType, WeightType, tensor, trained
+from ck.ir.types import ActivationType, KvType, StateType, WeightType, tensor, trained
 
 GROUP = """
 func.func @f(%g: tensor<2x3xf32>, %u: tensor<2x3xf32>) -> tensor<2x3xf32> {{
@@ -36,6 +36,7 @@ def parse(text: str) -> ModuleOp:
         "%w = ck.weight @blk.0.attn_q.weight : !ck.q<576x576xq4_1, r16>",
         "%w = ck.weight @blk.0.attn_norm.weight : tensor<576xf32>",
         "%w = ck.cache @blk.0.kv : !ck.kv<3x4096x64xf16>",
+        "%w = ck.cache @blk.0.state : !ck.state<16x128x128xf32>",
     ],
 )
 def test_leaves_round_trip(line: str) -> None:
@@ -100,6 +101,8 @@ def test_a_group_refuses(body: str, words: str) -> None:
         ("!ck.kv<3x65x16xf16>", "capacity a multiple of 64"),
         ("!ck.kv<64x16xf16>", "capacity a multiple of 64"),
         ("!ck.kv<3x64x16xq8_0>", "holds f16 or f32, got q8_0"),
+        ("!ck.state<3x64xf16>", "holds f32, got f16"),
+        ("!ck.state<f32>", r"sizes of at least 1, got \(\)"),
     ],
 )
 def test_types_refuse(text: str, words: str) -> None:
@@ -117,6 +120,7 @@ def test_types_refuse(text: str, words: str) -> None:
         (trained(65), 65 * 4),
         (ActivationType.of((3, 64)), 3 * (2 * 64 + 8 + 16)),
         (KvType.of(3, 64, 16, "f16"), 2 * 3 * 64 * 16 * 2),
+        (StateType.of(3, 5, 7), 3 * 5 * 7 * 4),
     ],
 )
 def test_types_know_their_bytes(of, n_bytes: int) -> None:

@@ -71,3 +71,16 @@ def test_threads_that_share_a_model_take_turns(model: Model) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: model(np.arange(60)), range(6)))
     assert all(np.array_equal(one, want) for one in found)
+
+
+def test_what_was_saved_goes_on_with_the_same_bits(model: Model) -> None:
+    model.exe.reset()
+    model.exe.prefill(np.arange(20))
+    saved = model.exe.save()
+    want = [model.exe.decode(token).copy() for token in (5, 6, 7)]
+    model.exe.reset()
+    model.exe.prefill(np.arange(100, 130))
+    model.exe.load(saved)
+    assert model.exe.pos == 20
+    for token, logits in zip((5, 6, 7), want, strict=True):
+        assert np.array_equal(model.exe.decode(token), logits)

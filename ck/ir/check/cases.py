@@ -20,7 +20,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import IndexType, ModuleOp
 from xdsl.ir import Attribute, SSAValue
 
-from ck.ir.types import KvType, WeightType, shape
+from ck.ir.types import CacheType, KvType, WeightType, shape
 
 HEAVY = 1 << 27
 FEW = 7
@@ -69,7 +69,7 @@ def cases_of(function: func.FuncOp, module: ModuleOp) -> tuple[Case, ...]:
     if not heavy:
         found.insert(0, Case("full", (Call(min(capacity, positions)),)))
         found += [Case("one", (Call(1),))] if capacity > 1 else []
-    if _has_position(function) and any(isinstance(of, KvType) for of in _types(module)):
+    if _has_position(function) and any(isinstance(of, CacheType) for of in _types(module)):
         n = min(capacity, 3, positions)
         found.append(Case("late", (Call(n, positions - n),), filled=True))
     return tuple(found)

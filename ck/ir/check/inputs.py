@@ -16,10 +16,11 @@ from xdsl.ir import Attribute, SSAValue
 
 from ck.ir.check.cases import FEW, Call, Case, is_live_count
 from ck.ir.check.states import multiplied, read_by_id, weights_of
+from ck.ir.evaluate import Kept, empty_cache
 from ck.ir.op import Array, to_bf16
 from ck.ir.ops.adamw import SECOND_MOMENT
 from ck.ir.ops.global_norm import HYPER
-from ck.ir.types import KvType, WeightType, is_buffer, is_tensor, shape
+from ck.ir.types import CacheType, KvType, WeightType, is_buffer, is_tensor, shape
 
 Draw = Callable[[str, Attribute], Array]
 JUNK = 1 << 30
@@ -77,7 +78,7 @@ class Inputs:
         self._only_tables = set[str]() if "targets" in names else self._tables - multiplied(self.module)
         self._types: dict[str, Attribute] = {}
         self._weights: dict[tuple[str, bool], Array] = {}
-        self._caches: dict[str, tuple[Array, Array]] = {}
+        self._caches: dict[str, Kept] = {}
         self.learn(self.module)
 
     def learn(self, module: ModuleOp) -> None:
@@ -111,19 +112,14 @@ class Inputs:
             self._weights[name, special] = value
         return self._weights[name, special]
 
-    def cache(self, name: str, of: KvType, case: Case) -> tuple[Array, Array]:
-        """Keys and values of a cache before the first call."""
-        dtype = np.float16 if of.dtype_name == "f16" else np.float32
+    def cache(self, name: str, of: CacheType, case: Case) -> Kept:
+        """A cache before the first call."""
         if not case.filled:
-            return np.full(shape(of), np.nan, dtype), np.full(shape(of), np.nan, dtype)
+            return empty_cache(of)
         if name not in self._caches:
-            rng = generator(name, shape(of))
-            drawn = (rng.standard_normal((shape(of)[0], PERIOD, shape(of)[2]), np.float32) for _ in range(2))
-            repeats = (1, -(-shape(of)[1] // PERIOD), 1)
-            keys, values = (np.tile(part.astype(dtype), repeats)[:, : shape(of)[1]] for part in drawn)
-            self._caches[name] = keys, values
-        keys, values = self._caches[name]
-        return keys.copy(), values.copy()
+            self._caches[name] = _draw_cache(name, of)
+        kept = self._caches[name]
+        return (kept[0].copy(), kept[1].copy()) if isinstance(kept, tuple) else kept.copy()
 
     def argument(self, argument: SSAValue, call: Call, case: Case, capacity: int) -> Array | int:
         """A value for an argument of a function whose first argument has `capacity` rows."""
@@ -155,6 +151,17 @@ class Inputs:
             ends: Array = np.diff(starts(live, case), append=JUNK) > 0
             ids[ends] = -1
         return ids
+
+
+def _draw_cache(name: str, of: CacheType) -> Kept:
+    rng = generator(name, shape(of))
+    if not isinstance(of, KvType):
+        return rng.standard_normal(shape(of), np.float32)
+    dtype = np.float16 if of.dtype_name == "f16" else np.float32
+    drawn = (rng.standard_normal((shape(of)[0], PERIOD, shape(of)[2]), np.float32) for _ in range(2))
+    repeats = (1, -(-shape(of)[1] // PERIOD), 1)
+    keys, values = (np.tile(part.astype(dtype), repeats)[:, : shape(of)[1]] for part in drawn)
+    return keys, values
 
 
 def starts(n: int, case: Case) -> Array:

@@ -29,7 +29,7 @@ from ck.ir.rt.ops import (
     ViewOp,
     WeightOp,
 )
-from ck.ir.types import KvType, is_buffer, shape
+from ck.ir.types import CacheType, is_buffer, shape
 
 EVERY = -1
 
@@ -125,7 +125,7 @@ def _entry(entry: object, column: SSAValue) -> Place:
         return Place("number", entry.value.data, constant=True)
     assert isinstance(entry, SymbolRefAttr)
     name = entry.root_reference.data
-    is_cache = isinstance(column.type, KvType)
+    is_cache = isinstance(column.type, CacheType)
     return Place(("cache", name)) if is_cache else Place(name, constant=True)
 
 

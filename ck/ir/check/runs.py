@@ -19,7 +19,7 @@ from ck.errors import CkError, InternalError
 from ck.ir.check.cases import Call, Case
 from ck.ir.check.inputs import Inputs
 from ck.ir.check.states import caches_of, first_touches, written_arguments, written_weights
-from ck.ir.evaluate import Environment, evaluate, find_function
+from ck.ir.evaluate import Environment, Kept, evaluate, find_function
 from ck.ir.functions import symbol_names
 from ck.ir.op import Array
 from ck.ir.rt.evaluate import evaluate_rt
@@ -101,6 +101,13 @@ def _has_rows(function: func.FuncOp, value: SSAValue) -> bool:
     return has_rows and shape(of)[0] % capacity == 0
 
 
+def named_cache(name: str, kept: Kept) -> dict[str, Array]:
+    """What a cache holds, by names that say what it is."""
+    if isinstance(kept, tuple):
+        return {f"keys of @{name}": kept[0], f"values of @{name}": kept[1]}
+    return {f"state of @{name}": kept}
+
+
 @dataclass
 class Runner:
     """Executes functions on the cases of `inputs`."""
@@ -131,8 +138,8 @@ class Runner:
                 outcome.values[output.key + suffix] = live_rows(function, output, value, call)
         for state in written_weights(module, function):
             outcome.values[f"@{state}"] = environment.weights[state]
-        for cache, (keys, values) in environment.caches.items():
-            outcome.values |= {f"keys of @{cache}": keys, f"values of @{cache}": values}
+        for cache, kept in environment.caches.items():
+            outcome.values |= named_cache(cache, kept)
         return outcome
 
     def environment(self, module: ModuleOp, function: func.FuncOp, case: Case) -> Environment:

@@ -14,7 +14,7 @@ from ck.ir.evaluate import find_function
 from ck.ir.op import Updates, is_state
 from ck.ir.ops.weight import WeightOp
 from ck.ir.rt import ops as rt
-from ck.ir.types import KvType, WeightType, is_buffer, is_tensor
+from ck.ir.types import CacheType, WeightType, is_buffer, is_tensor
 
 
 def weights_of(module: ModuleOp) -> dict[str, Attribute]:
@@ -25,22 +25,22 @@ def weights_of(module: ModuleOp) -> dict[str, Attribute]:
             found.setdefault(op.symbol_name, op.value.type)
         elif isinstance(op, rt.RepeatOp):
             for name, column in _named(module, op):
-                if not isinstance(column.type, KvType):
+                if not isinstance(column.type, CacheType):
                     found.setdefault(name, column.type)
     return found
 
 
-def caches_of(module: ModuleOp) -> dict[str, KvType]:
+def caches_of(module: ModuleOp) -> dict[str, CacheType]:
     """The type of every cache of `module`, by name."""
-    found: dict[str, KvType] = {}
+    found: dict[str, CacheType] = {}
     for op in module.walk():
-        if op.name in ("ck.cache", "rt.cache") and isinstance(op.results[0].type, KvType):
+        if op.name in ("ck.cache", "rt.cache") and isinstance(op.results[0].type, CacheType):
             symbol = op.properties["symbol"]
             assert isinstance(symbol, SymbolRefAttr)
             found[symbol.root_reference.data] = op.results[0].type
         elif isinstance(op, rt.RepeatOp):
             columns = _named(module, op)
-            found |= {name: column.type for name, column in columns if isinstance(column.type, KvType)}
+            found |= {name: column.type for name, column in columns if isinstance(column.type, CacheType)}
     return found
 
 
@@ -76,7 +76,7 @@ def written_weights(module: ModuleOp, function: func.FuncOp) -> list[str]:
 
 
 def _is_cache(value: SSAValue) -> bool:
-    return isinstance(value.type, KvType)
+    return isinstance(value.type, CacheType)
 
 
 def _name(state: SSAValue) -> str:
@@ -132,7 +132,7 @@ def read_by_id(module: ModuleOp) -> dict[str, Attribute]:
     """The matrices whose rows stand for ids: those beside whole numbers among an op's operands."""
     found: dict[str, Attribute] = {}
     for op in module.walk():
-        if any(_is_ids(value.type) for value in op.operands):
+        if any(_is_ids(value) for value in op.operands):
             found |= {owner.symbol_name: owner.value.type for owner in _matrices(op)}
     return found
 
@@ -141,7 +141,7 @@ def multiplied(module: ModuleOp) -> set[str]:
     """The matrices that an op takes without ids, or a layer of a repeat takes."""
     found: set[str] = set()
     for op in module.walk():
-        if not any(_is_ids(value.type) for value in op.operands):
+        if not any(_is_ids(value) for value in op.operands):
             found |= {owner.symbol_name for owner in _matrices(op)}
         if isinstance(op, rt.RepeatOp):
             found |= {name for name, _ in _named(module, op)}
@@ -154,5 +154,7 @@ def _matrices(op: Operation) -> Iterator[WeightOp | rt.WeightOp]:
             yield value.owner
 
 
-def _is_ids(of: Attribute) -> bool:
-    return (is_tensor(of) or is_buffer(of)) and of.element_type == i32
+def _is_ids(value: SSAValue) -> bool:
+    """Whether `value` stands for rows of a table; where documents start does not."""
+    of = value.type
+    return (is_tensor(of) or is_buffer(of)) and of.element_type == i32 and value.name_hint != "starts"

@@ -14,7 +14,7 @@ from xdsl.utils.hints import isa
 from ck.ir.op import attr, type_bytes
 from ck.ir.reduce.way import Target, Way, functions
 from ck.ir.rt.ops import ArenaOp, RtOp, ViewAtOp, ViewOp
-from ck.ir.types import ActivationType, KvType, WeightType, is_buffer, is_tensor
+from ck.ir.types import ActivationType, CacheType, KvType, StateType, WeightType, is_buffer, is_tensor
 
 # What a size may become, beside its half and its quarter: the least, an odd one, blocks of storage types.
 _SMALL = (1, 2, 3, 16, 32, 64)
@@ -67,7 +67,7 @@ def _values(module: ModuleOp) -> Iterable[SSAValue]:
 
 
 def _sizes(of: Attribute) -> tuple[int, ...]:
-    if is_tensor(of) or isinstance(of, WeightType | ActivationType | KvType):
+    if is_tensor(of) or isinstance(of, WeightType | ActivationType | CacheType):
         return of.get_shape()
     return ()
 
@@ -85,6 +85,8 @@ def _resized(of: Attribute, scale: Callable[[int], int], rows_alone: bool) -> At
     if isinstance(of, KvType) and not rows_alone:
         heads, capacity, head_dim = map(scale, of.get_shape())
         return KvType.of(heads, capacity, head_dim, of.dtype_name)
+    if isinstance(of, StateType) and not rows_alone:
+        return StateType.of(*map(scale, of.get_shape()))
     return of
 
 

@@ -33,7 +33,7 @@ from ck.ir.rt.ops import (
     WeightOp,
     Work,
 )
-from ck.ir.types import KvType, is_buffer, shape
+from ck.ir.types import CacheType, is_buffer, shape
 
 _EMULATED = {prefix: op for op in OPS if issubclass(op, KernelOp) for prefix in op.KERNELS}
 
@@ -101,7 +101,7 @@ class _Run:
                 raise InternalError(f"{op.name} is not an rt op")
 
     def _cache(self, name: str, of: Attribute) -> Any:
-        assert isinstance(of, KvType)
+        assert isinstance(of, CacheType)
         return self.environment.cache(name, of)
 
     def _call(self, op: CallOp, values: dict[SSAValue, Any]) -> None:
@@ -140,4 +140,4 @@ class _Run:
             return int_value(entry)
         assert isinstance(entry, SymbolRefAttr)
         name = entry.root_reference.data
-        return self._cache(name, of) if isinstance(of, KvType) else self.environment.weights[name]
+        return self._cache(name, of) if isinstance(of, CacheType) else self.environment.weights[name]

@@ -12,7 +12,7 @@ from xdsl.ir import Attribute
 from ck.ir.op import type_bytes
 from ck.ir.rt.ops import ArenaOp, CacheOp, RepeatOp, WeightOp
 from ck.ir.rt.slots import Argument, CacheSlot, Manifest, WeightSlot
-from ck.ir.types import KvType, WeightType, is_buffer, shape
+from ck.ir.types import CacheType, KvType, WeightType, is_buffer, shape
 
 
 def manifest_of(module: ModuleOp) -> Manifest:
@@ -26,7 +26,7 @@ def manifest_of(module: ModuleOp) -> Manifest:
             continue
         manifest.entries[function.sym_name.data] = list(_arguments(function))
         for name, of in _names(function, functions):
-            (caches if isinstance(of, KvType) else weights).setdefault(name, of)
+            (caches if isinstance(of, CacheType) else weights).setdefault(name, of)
         for op in function.body.block.ops:
             if isinstance(op, ArenaOp):
                 manifest.arena_bytes = max(manifest.arena_bytes, type_bytes(op.buffer.type))
@@ -55,9 +55,9 @@ def _weight(name: str, of: Attribute) -> WeightSlot:
 
 
 def _cache(name: str, of: Attribute) -> CacheSlot:
-    assert isinstance(of, KvType)
-    kv_heads, capacity, head_dim = of.get_shape()
-    return CacheSlot(name, kv_heads, capacity, head_dim, of.dtype_name, of.n_bytes)
+    assert isinstance(of, CacheType)
+    kind, dtype = ("kv", of.dtype_name) if isinstance(of, KvType) else ("state", "f32")
+    return CacheSlot(name, kind, of.get_shape(), dtype, of.n_bytes)
 
 
 def _arguments(function: func.FuncOp) -> Iterator[Argument]:

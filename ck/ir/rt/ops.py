@@ -45,7 +45,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from ck.errors import InternalError
 from ck.ir.op import Named, attr, type_bytes
-from ck.ir.types import KvType, WeightType
+from ck.ir.types import KvType, StateType, WeightType
 
 
 class RtOp(IRDLOperation):
@@ -64,7 +64,7 @@ class WeightOp(RtOp, Named):
 @irdl_op_definition
 class CacheOp(RtOp, Named):
     name = "rt.cache"
-    value = result_def(KvType)
+    value = result_def(KvType | StateType)
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$symbol attr-dict `:` type($value)"

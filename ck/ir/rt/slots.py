@@ -20,14 +20,17 @@ class WeightSlot:
 
 @dataclass(frozen=True)
 class CacheSlot:
-    """A KV cache in memory."""
+    """What a layer keeps: `kind` kv, of `shape` [kv heads, capacity, head width], or state, of any shape."""
 
     name: str
-    kv_heads: int
-    capacity: int
-    head_dim: int
+    kind: str
+    shape: tuple[int, ...]
     dtype: str
     n_bytes: int
+
+    def is_ring(self, n_ctx: int) -> bool:
+        """Whether it holds fewer than `n_ctx` positions, and the last ones overwrite the first."""
+        return self.kind == "kv" and self.shape[1] < n_ctx
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Manifest:
         """The manifest that `to_json` wrote. Raises KeyError, TypeError for anything else."""
         return Manifest(
             [WeightSlot(**_shaped(slot)) for slot in data["weights"]],
-            [CacheSlot(**slot) for slot in data["caches"]],
+            [CacheSlot(**_shaped(slot)) for slot in data["caches"]],
             data["arena_bytes"],
             {entry: [Argument(**_shaped(arg)) for arg in args] for entry, args in data["entries"].items()},
         )
