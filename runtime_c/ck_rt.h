@@ -63,6 +63,21 @@ void ck_packed_attention_bwd(float* dq, float* dk, float* dv, const float* q, co
                              int64_t n, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window,
                              float scale, int tid, int nth);
 
+// causal_conv1d: y[t][c] = sum_i w[c][i] * x[t - (taps - 1) + i][c]; before row 0 the state's rows, zeros at
+// pos 0; w r16. packed_conv1d: within documents of training rows, w [d][taps]; bwd: dx, and dw (+)= its
+// gradient. Split: channels.
+#define CK_DECLARE_CAUSAL_CONV1D(w) \
+    void ck_causal_conv1d_##w(float* state, float* y, const float* x, const void* weight, int64_t n, \
+                              int64_t pos, int64_t d, int64_t taps, int tid, int nth);
+CK_DECLARE_CAUSAL_CONV1D(f32)
+CK_DECLARE_CAUSAL_CONV1D(f16)
+CK_DECLARE_CAUSAL_CONV1D(bf16)
+void ck_packed_conv1d(float* y, const float* x, const void* w, const int32_t* starts, int64_t n, int64_t d,
+                      int64_t taps, int tid, int nth);
+void ck_packed_conv1d_bwd(float* dx, void* dw, const float* x, const void* w, const float* dy,
+                          const int32_t* starts, int64_t n, int64_t d, int64_t taps, int64_t add, int tid,
+                          int nth);
+
 // Training. All f32; `n` live rows; `add` 0 overwrites the output, 1 adds to it.
 // matmul: nt y[t][o] = sum_k x[t][k] * w[o][k], w [n_out][n_in]; nn y[t][j] = sum_k x[t][k] * w[k][j], w
 // [n_in][n_out]; _add: addend + that, y may be addend; tn y[i][j] = sum_t a[t][i] * b[t][j], a [n][n_out],
@@ -113,6 +128,10 @@ void ck_embed_bwd(void* dw, const int32_t* tokens, const float* dy, int64_t n, i
 // reduce_rows: y[j] (+)= sum of x[r][j] over the n * rows_per_token live rows of x. Split: columns.
 void ck_reduce_rows(float* y, const float* x, int64_t n, int64_t rows_per_token, int64_t d, int64_t add,
                     int tid, int nth);
+
+// split_bwd: y[r][first + j] = x[r][j], with zeros in `before` columns before and `zeros` after. Split: rows.
+void ck_split_bwd(float* y, const float* x, int64_t n, int64_t rows_per_token, int64_t d, int64_t before,
+                  int64_t first, int64_t width, int64_t zeros, int tid, int nth);
 
 // Optimizer, over flat arrays. Split: pieces of 4096 elements.
 // accumulate: y += g. square_sums: partials[first + i] = sum of the squares of piece i of g. clip: norm[0] =

@@ -89,6 +89,22 @@ class _Mapped:
 
 
 @dataclass(eq=False)
+class _Shifted:
+    """Another row from column `first` on."""
+
+    b: "RowBuilder"
+    value: RowValue
+    first: int
+
+    def columns(self, at: Columns) -> SSAValue:
+        if not self.first:
+            return self.value.columns(at)
+        offset = self.b.index(self.first)
+        moved = self.b.once(("moved", at.index, self.first), lambda: arith.AddiOp(at.index, offset))
+        return self.value.columns(Columns(moved, at.live))
+
+
+@dataclass(eq=False)
 class _Output:
     """A row that is also a result: stored by the first loop that computes it, loaded by later ones."""
 
@@ -184,6 +200,11 @@ class RowBuilder:
 
     def neg(self, x: RowValue) -> RowValue:
         return self.map(arith.NegfOp, x)
+
+    def shifted(self, value: RowValue, first: int) -> RowValue:
+        """`value` from column `first` on. Outputs so far are stored, by loops that walk all of them."""
+        self.finish()
+        return _Shifted(self, value, first)
 
     def output(self, value: RowValue, buffer: SSAValue) -> RowValue:
         """Mark `value` as a result that lives in `buffer`."""

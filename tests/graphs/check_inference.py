@@ -8,8 +8,8 @@ import torch
 from xdsl.dialects.builtin import ModuleOp
 
 from ck.backend.backends import BACKENDS
-from ck.ir.evaluate import find_function
-from ck.ir.types import WeightType
+from ck.ir.evaluate import Kept, find_function
+from ck.ir.types import KvType, WeightType
 from tests.graphs.inference import Inference
 from tests.graphs.judge import (
     NUDGES,
@@ -26,7 +26,18 @@ from tests.graphs.judge import (
 )
 from tests.graphs.runs import Built, Compiled, Interpreted, stages
 from tests.graphs.torch_meaning import History, Meaning
-from tests.graphs.values import JUNK, arrays, draw_history, draw_rows, draw_weights, in_slots, padded, rng_of
+from tests.graphs.values import (
+    JUNK,
+    arrays,
+    copied,
+    draw_history,
+    draw_rows,
+    draw_weights,
+    in_slots,
+    named,
+    padded,
+    rng_of,
+)
 
 # f64 against f64: sums in other orders.
 SAME = 1e-22
@@ -73,7 +84,8 @@ class Case:
     @property
     def keeps_halves(self) -> bool:
         """Whether a cache is of f16."""
-        return any(of.dtype_name == "f16" for of in self.graph.caches.values())
+        caches = self.graph.caches.values()
+        return any(isinstance(of, KvType) and of.dtype_name == "f16" for of in caches)
 
     def run(self, run: Any, real: Any = np.float32) -> Outcome:
         """The live rows of every result, and the caches."""
@@ -84,8 +96,7 @@ class Case:
             for name, rows in zip(self.graph.results, run(entry, given), strict=True):
                 found[f"%{name} of call {number}"] = rows[: n * (len(rows) // capacity)].copy()
         for name in self.graph.caches:
-            for what, part in zip(("keys", "values"), run.caches[name], strict=True):
-                found[f"{what} of {name}"] = part.copy()
+            found |= named(name, copied(run.caches[name]))
         return found
 
     def interpreted(
@@ -122,10 +133,7 @@ class Case:
     def by_torch(self, module: ModuleOp) -> Outcome:
         """By PyTorch in f64."""
         weights = {name: torch.from_numpy(value) for name, value in arrays(self.weights, np.float64).items()}
-        histories = {
-            name: History(*(torch.from_numpy(part.astype(np.float64)) for part in kept))
-            for name, kept in self.histories.items()
-        }
+        histories = {name: as_torch(kept) for name, kept in self.histories.items()}
         found: dict[str, np.ndarray] = {}
         for number, ((entry, n), given) in enumerate(zip(self.program.calls, self.inputs, strict=True)):
             live = {name: live_rows(value, n) for name, value in given.items()}
@@ -133,9 +141,20 @@ class Case:
             for name, rows in zip(self.graph.results, results, strict=True):
                 found[f"%{name} of call {number}"] = rows.numpy()
         for name, of in self.graph.caches.items():
-            kept = in_slots(of, (histories[name].keys.numpy(), histories[name].values.numpy()))
-            found |= {f"{what} of {name}": part for what, part in zip(("keys", "values"), kept, strict=True)}
+            found |= named(name, in_slots(of, as_numpy(histories[name])))
         return found
+
+
+def as_torch(kept: Kept) -> Any:
+    """A history for PyTorch, in f64."""
+    if isinstance(kept, np.ndarray):
+        return torch.from_numpy(kept.astype(np.float64))
+    return History(*(torch.from_numpy(part.astype(np.float64)) for part in kept))
+
+
+def as_numpy(history: Any) -> Kept:
+    """PyTorch's history as a cache has it."""
+    return (history.keys.numpy(), history.values.numpy()) if isinstance(history, History) else history.numpy()
 
 
 def live_rows(value: Any, n: int) -> Any:

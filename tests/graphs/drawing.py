@@ -5,7 +5,8 @@ the simplest. Hypothesis drives it with a strategy, `random.Random(seed).choice`
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from xdsl.ir import Attribute
@@ -14,7 +15,10 @@ from ck.ir.op import CkOp
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.bias_add import BiasAddOp
 from ck.ir.ops.embed import EmbedOp
+from ck.ir.ops.exp import ExpOp
+from ck.ir.ops.gain import FORMS, GainOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
+from ck.ir.ops.l2_norm import L2NormOp
 from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.reshape import ReshapeOp
@@ -22,8 +26,11 @@ from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.ops.rope import MODES, RopeOp
 from ck.ir.ops.rope_table import RopeTableOp
 from ck.ir.ops.scale import ScaleOp
+from ck.ir.ops.sigmoid import SigmoidOp
 from ck.ir.ops.silu import SiluOp
 from ck.ir.ops.softcap import SoftcapOp
+from ck.ir.ops.softplus import SoftplusOp
+from ck.ir.ops.split import SplitOp
 from ck.ir.types import WeightType, shape, tensor
 from tests.graphs.program import Graph, Node
 
@@ -36,6 +43,7 @@ CAPS = (5.0, 1.0, 30.0)
 FACTORS = (1.0, 0.5, -2.0, 0.0, 1e-3)
 # Of tables of angles: none, or what yarn has.
 TURNS: tuple[dict[str, float], ...] = ({}, {}, {"factor": 1.25})
+TAPS = (4, 2, 3, 8)
 # A step is drawn until this many ops are there: a program has a few more.
 MOST_NODES, MOST_WITH_LAYERS = 11, 24
 
@@ -56,6 +64,7 @@ class Drawing:
     STEPS: ClassVar[dict[str, int]] = {
         "unary": 3, "norm": 2, "linear": 3, "binary": 3, "residual": 2, "gated": 1, "fan": 1, "view": 2,
         "turn": 1, "heads": 1, "embed": 1, "bias": 1, "attend": 2, "layers": 1,
+        "smooth": 1, "length": 1, "factor": 1, "parts": 2, "convolve": 2,
     }  # fmt: skip
 
     def __init__(self, choose: Choose) -> None:
@@ -111,7 +120,7 @@ class Drawing:
 
     def _returnable(self) -> list[str]:
         views = {node.result for node in self.nodes if node.kind is ReshapeOp}
-        made = {node.result for node in self.nodes}
+        made = {result for node in self.nodes for result in node.results}
         return [value.name for value in self.values if value.name in made - views]
 
     # What steps are made of.
@@ -227,6 +236,34 @@ class Drawing:
         bias = self.leaf(tensor(x.columns), "bias")
         self.keep(self.add(BiasAddOp, x.name, bias), x.per_token, x.columns)
 
+    def smooth(self) -> None:
+        """What gates are made of; an exponential only of what is bounded."""
+        x = self.pick()
+        kind = self.choose((SigmoidOp, SoftplusOp, ExpOp))
+        if kind is ExpOp:
+            x = self.keep(self.add(SigmoidOp, x.name), x.per_token, x.columns)
+        self.keep(self.add(kind, x.name), x.per_token, x.columns)
+
+    def length(self) -> None:
+        x = self.pick()
+        self.keep(self.add(L2NormOp, x.name, eps=self.choose(EPS)), x.per_token, x.columns)
+
+    def factor(self) -> None:
+        x = self.pick()
+        made = self.add(GainOp, x.name, self.leaf(tensor(x.columns), "gain"), form=self.choose(FORMS))
+        self.keep(made, x.per_token, x.columns)
+
+    def parts(self) -> None:
+        """The columns of rows, cut in two or three; not each of them is read."""
+        x = self.pick()
+        cuts = sorted({self.choose(range(1, max(2, x.columns))) for _ in range(2)} - {x.columns})
+        sizes = tuple(end - begin for begin, end in pairwise((0, *cuts, x.columns)))
+        first = self.add(SplitOp, x.name, sizes=sizes)
+        names = (first, *(f"{first}_{place}" for place in range(1, len(sizes))))
+        self.nodes[-1] = replace(self.nodes[-1], others=names[1:])
+        for name, columns in zip(names, sizes, strict=True):
+            self.keep(name, x.per_token, columns)
+
     def linear(self) -> None:
         x = self.pick(rows=True)
         tied = [
@@ -303,7 +340,7 @@ class Drawing:
         begin = len(self.nodes)
         within = self.normed(x) if self.choose((True, False)) else x
         self.values = [within]
-        getattr(self, self.choose(("gated", "linear", "unary", "attend")))()
+        getattr(self, self.choose(("gated", "linear", "unary", "attend", "convolve")))()
         last = self.values[-1]
         part = last if last.columns == x.columns else self.product(last, x.columns)
         y = Value(self.add(AddOp, x.name, part.name), 1, x.columns)
@@ -333,4 +370,8 @@ class Drawing:
 
     def attend(self) -> None:
         """Attention, as the kind of program has it."""
+        raise NotImplementedError
+
+    def convolve(self) -> None:
+        """A filter of every column, as the kind of program has it."""
         raise NotImplementedError

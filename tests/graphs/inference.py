@@ -9,9 +9,10 @@ from typing import Any
 from xdsl.dialects.builtin import ModuleOp
 
 from ck.ir.ops.attention import AttentionOp
+from ck.ir.ops.causal_conv1d import CausalConv1dOp
 from ck.ir.ops.kv_append import KvAppendOp
-from ck.ir.types import KvType, shape
-from tests.graphs.drawing import Choose, Drawing, Value
+from ck.ir.types import KvType, StateType, shape
+from tests.graphs.drawing import TAPS, Choose, Drawing, Value
 from tests.graphs.program import Graph, function
 
 ROWS = (1, 2, 3, 4, 5, 7, 8, 9)
@@ -87,6 +88,13 @@ class InferenceDrawing(Drawing):
         self._read(q, kept, heads, capacity)
         if self.choose((False, False, True)):
             self._read(self.rows_of(x, heads * head_dim), kept, heads, capacity)
+
+    def convolve(self) -> None:
+        x, taps = self.pick(rows=True), self.choose(TAPS)
+        w = self.matrix(x.columns, taps, self.choose(("f32", "f16", "bf16")))
+        state = self.fresh(StateType.of(taps - 1, x.columns), "state")
+        n, pos = self._input("n"), self._input("pos")
+        self.keep(self.add(CausalConv1dOp, state, x.name, w, n, pos), 1, x.columns)
 
     def _read(self, q: Value, kept: str, heads: int, capacity: int) -> None:
         window, scale = self.choose(WINDOWS), self.choose(SCALES)

@@ -18,18 +18,27 @@ from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.rope_table import RopeTableOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, tensor
+from ck.ir.types import CacheType, tensor
 from tests.ops.case import ids
 
 
 @dataclass(frozen=True)
 class Node:
-    """An op: the names of its operands and of its first result, and its properties."""
+    """An op: the names of its operands and of its first result, its properties, and the other results' names.
+
+    Results without a name are read by gradients alone.
+    """
 
     kind: type[CkOp]
     operands: tuple[str, ...]
     result: str
     properties: tuple[tuple[str, Any], ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names of its results."""
+        return (self.result, *self.others)
 
 
 @dataclass(frozen=True)
@@ -53,18 +62,18 @@ class Graph:
     @property
     def weights(self) -> dict[str, Attribute]:
         """The leaves that are weights."""
-        return {name: of for name, of in self.leaves if not isinstance(of, KvType)}
+        return {name: of for name, of in self.leaves if not isinstance(of, CacheType)}
 
     @property
-    def caches(self) -> dict[str, KvType]:
+    def caches(self) -> dict[str, CacheType]:
         """The leaves that are caches."""
-        return {name: of for name, of in self.leaves if isinstance(of, KvType)}
+        return {name: of for name, of in self.leaves if isinstance(of, CacheType)}
 
     def feeding(self, results: Sequence[str]) -> set[str]:
         """Names of all that `results` depend on."""
         wanted = set(results)
         for node in reversed(self.nodes):
-            if node.result in wanted:
+            if wanted.intersection(node.results):
                 wanted.update(node.operands)
         return wanted
 
@@ -97,8 +106,9 @@ def function(graph: Graph, name: str, rows: int) -> func.FuncOp:
             if operand not in known:
                 known[operand] = _leaf(builder, operand, leaves)
         made = builder.insert(_op(node, [known[operand] for operand in node.operands], rows))
-        made.results[0].name_hint = node.result
-        known[node.result] = made.results[0]
+        for result, value in zip(node.results, made.results, strict=False):
+            value.name_hint = result
+            known[result] = value
     returned = [known[result] for result in graph.results]
     builder.insert(func.ReturnOp(*returned))
     of = FunctionType.from_lists(list(inputs.values()), [value.type for value in returned])
@@ -109,7 +119,7 @@ def function(graph: Graph, name: str, rows: int) -> func.FuncOp:
 
 def _leaf(builder: Builder, name: str, leaves: Mapping[str, Attribute]) -> SSAValue:
     of = leaves[name]
-    made = CacheOp.of(name, of) if isinstance(of, KvType) else WeightOp.of(name, of)
+    made = CacheOp.of(name, of) if isinstance(of, CacheType) else WeightOp.of(name, of)
     return builder.insert(made).results[0]
 
 

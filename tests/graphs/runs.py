@@ -2,7 +2,7 @@
 
 run(entry, given)    inputs by name -> results in order, all rows of them
 run.weights          f32 or f64 arrays by name, those that training writes among them
-run.caches           keys and values [kv heads, capacity, head width] by name
+run.caches           keys and values [kv heads, capacity, head width], or recurrent states, by name
 """
 
 import ctypes
@@ -18,14 +18,14 @@ from xdsl.ir import Attribute
 from ck.backend.backends import backend
 from ck.backend.context import context_type
 from ck.ir.dialects import context
-from ck.ir.evaluate import Environment, evaluate, find_function
+from ck.ir.evaluate import Environment, Kept, evaluate, find_function
 from ck.ir.rt.evaluate import evaluate_rt
 from ck.ir.rt.manifest import manifest_of
-from ck.ir.types import KvType, WeightType, keeps_rows, shape
+from ck.ir.types import CacheType, WeightType, keeps_rows, shape
 from ck.passes.pipeline import run_stages
 from ck.runtime.library import library
 from tests.graphs.judge import Outcome
-from tests.graphs.values import Kept, unpacked
+from tests.graphs.values import copied, unpacked
 from tests.ops.case import Operand, pack_cache
 from tests.ops.kernel_calls import pack
 
@@ -49,7 +49,7 @@ class Interpreted:
     def __init__(self, module: ModuleOp, weights: Outcome, caches: Mapping[str, Kept]) -> None:
         self.module = module
         self.weights = {name: value.copy() for name, value in weights.items()}
-        self.caches = {name: (keys.copy(), values.copy()) for name, (keys, values) in caches.items()}
+        self.caches = {name: copied(kept) for name, kept in caches.items()}
         self.environment = Environment(self.weights, self.caches)
 
     def __call__(self, entry: str, given: Mapping[str, Any]) -> list[np.ndarray]:
@@ -107,8 +107,8 @@ class Compiled:
         self._guarded: list[np.ndarray] = []
         stored = {slot.name: _stored(types[slot.name], weights[slot.name]) for slot in self.manifest.weights}
         self._memory = {name: self._placed(value) for name, value in stored.items()}
-        self._types = {name: of for name, of in types.items() if isinstance(of, KvType)}
-        self._caches = {s.name: self._placed(pack_cache(*caches[s.name])) for s in self.manifest.caches}
+        self._types = {name: of for name, of in types.items() if isinstance(of, CacheType)}
+        self._caches = {s.name: self._placed(_in_memory(caches[s.name])) for s in self.manifest.caches}
         self._arena = self._placed(np.full(max(64, self.manifest.arena_bytes), 0xFF, np.uint8))
         self._pointers = [_pointers(self._memory), _pointers(self._caches)]
         self.context = context_type(self.manifest)()
@@ -155,6 +155,11 @@ def _stored(of: Attribute, operand: Operand) -> np.ndarray:
     if not isinstance(of, WeightType) or keeps_rows(of):
         return operand.stored
     return pack(WeightType.of(of.get_shape(), of.storage.data, "r16"), operand.stored)
+
+
+def _in_memory(kept: Kept) -> np.ndarray:
+    """A cache as a program finds it."""
+    return kept if isinstance(kept, np.ndarray) else pack_cache(*kept)
 
 
 def _pointers(arrays: Mapping[str, np.ndarray]) -> "ctypes.Array[Any]":

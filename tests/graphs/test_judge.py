@@ -70,11 +70,23 @@ def test_a_wrong_plan_is_seen(whole: RandomGraph) -> None:
 
 def test_a_wrong_offset_is_seen(whole: RandomGraph) -> None:
     """Compiled too: memory is NaN where nobody wrote."""
-    scheduled = stages(whole.program.module(), ("scheduled",))["scheduled"]
-    first = next(iter(re.findall(r"rt.launch @\w+ outs\(%(\w+)", str(scheduled))))
-    wrong = re.sub(rf"(%{first} = rt.view %arena\[)\d+ ", r"\g<1>64 ", str(scheduled), count=1)
-    assert wrong != str(scheduled)
+    text = str(stages(whole.program.module(), ("scheduled",))["scheduled"])
+    value, other = written_meanwhile(text.partition("@prefill(")[2].partition("func.func")[0].splitlines())
+    (place,) = re.findall(rf"%{other} = rt.view %arena\[(\d+) ", text)[:1]
+    wrong = re.sub(rf"(%{value} = rt.view %arena\[)\d+ ", rf"\g<1>{place} ", text, count=1)
+    assert wrong != text
     far(whole, parse(wrong))
+
+
+def written_meanwhile(lines: list[str]) -> tuple[str, str]:
+    """A value of the arena, and another that is written before the last op that reads the first."""
+    for value in re.findall(r"%(\w+) = rt.view %arena", "\n".join(lines)):
+        _, written, *read = [at for at, line in enumerate(lines) if re.search(rf"%{value}\b", line)]
+        others = re.findall(r"outs\(%(\w+)", "\n".join(lines[written + 1 : max(read, default=0)]))
+        for other in others:
+            if f"%{other} = rt.view %arena" in "\n".join(lines) and other != value:
+                return value, other
+    raise AssertionError("values live at the same time")
 
 
 def test_backends_that_differ_are_seen(

@@ -16,6 +16,7 @@ from ck.ir.ops.adamw import AdamwOp
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.embed import EmbedOp
 from ck.ir.ops.fused import FusedOp, YieldOp
+from ck.ir.ops.gain import FORMS
 from ck.ir.ops.global_norm import GlobalNormOp
 from ck.ir.ops.glu import GluOp
 from ck.ir.ops.linear import LinearOp
@@ -27,9 +28,9 @@ from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.rope import MODES
 from ck.ir.ops.sgd import SgdOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, WeightType, shape
+from ck.ir.types import CacheType, KvType, WeightType, shape
 from tests.graphs import inference, train
-from tests.graphs.drawing import CAPS, COLUMNS, EPS, FACTORS
+from tests.graphs.drawing import CAPS, COLUMNS, EPS, FACTORS, TAPS
 from tests.graphs.program import Graph
 from tests.graphs.torch_meaning import MEANINGS
 
@@ -95,6 +96,8 @@ def test_every_op_is_reached_and_read_by_pytorch() -> None:
         ("ck.attention", "heads", {heads for heads, _ in inference.HEADS}),
         ("ck.packed_attention", "window", train.WINDOWS),
         ("ck.packed_attention", "scale", inference.SCALES),
+        ("ck.l2_norm", "eps", EPS),
+        ("ck.gain", "form", FORMS),
         ("ck.reshape", "per_token", (1, 2, 3, 4, 8)),
     ],
 )
@@ -117,15 +120,16 @@ def test_every_storage_type_is_reached(kind: type[CkOp]) -> None:
 
 def test_every_kind_of_cache_is_reached() -> None:
     caches = {of for graph in graphs() for of in graph.caches.values()}
-    known = {(of.dtype_name, shape(of)[1]) for of in caches}
+    known = {(of.dtype_name, shape(of)[1]) for of in caches if isinstance(of, KvType)}
     assert known == {("f16", 64), ("f16", 128), ("f32", 64), ("f32", 128)}
+    assert {shape(of)[0] + 1 for of in caches if len(shape(of)) == 2} == set(TAPS)
     assert any(map(_is_written_over, programs()[:COUNT]))
 
 
 def _is_written_over(program: inference.Inference) -> bool:
     """Whether a cache gets more positions than it holds."""
     last = program.first + sum(n for _, n in program.calls)
-    return any(last > shape(of)[1] for of in program.graph.caches.values())
+    return any(last > shape(of)[1] for of in program.graph.caches.values() if isinstance(of, KvType))
 
 
 def test_every_way_to_train_is_reached() -> None:
@@ -150,7 +154,7 @@ def features(graph: Graph) -> dict[str, bool]:
     for node in graph.nodes:
         for operand in node.operands:
             kinds[operand].append(node.kind.name)
-    made = {node.result: node.kind.name for node in graph.nodes}
+    made = {result: node.kind.name for node in graph.nodes for result in node.results}
     viewed = [node.operands[0] for node in graph.nodes if node.kind is ReshapeOp]
     return {
         "one op reads it twice": any(len({*node.operands}) < len(node.operands) for node in graph.nodes),
@@ -158,6 +162,8 @@ def features(graph: Graph) -> dict[str, bool]:
         "dead": any(not kinds[name] and name not in graph.results for name in made),
         "returned and read": any(kinds[name] for name in graph.results),
         "several results": len(graph.results) > 1,
+        "a part that nobody reads": any(not kinds[name] for node in graph.nodes for name in node.others),
+        "a state that is written": any(len(shape(of)) == 2 for of in graph.caches.values()),
         "a view of a view": any(made.get(name) == "ck.reshape" for name in viewed),
         "a view of the input": "x" in viewed,
         "a weight read twice": any(len(kinds[name]) > 1 for name in graph.weights),
@@ -177,5 +183,5 @@ def test_programs_are_small() -> None:
     sizes = [len(graph.nodes) for graph in graphs()]
     assert sum(sizes) / len(sizes) <= 15
     assert max(sizes) <= 40
-    types = [of for graph in graphs() for _, of in graph.leaves if not isinstance(of, KvType)]
+    types = [of for graph in graphs() for _, of in graph.leaves if not isinstance(of, CacheType)]
     assert max(shape(of)[-1] for of in types) <= 512

@@ -15,7 +15,7 @@ from torch import Tensor
 from xdsl.dialects import func
 from xdsl.ir import Operation, SSAValue
 
-from ck.ir.op import CkOp, float_value, int_value, str_value
+from ck.ir.op import CkOp, float_value, int_value, ints_value, str_value
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.types import KvType, shape
@@ -55,14 +55,14 @@ class Meaning:
     """One run of a function on `n` live rows.
 
     weights    f64 tensors by name
-    histories  those of the caches by name; a run adds to them
+    histories  those of the caches by name, or recurrent states; a run adds to them
     compute    bf16 where products round their factors
     steepest   the largest score of any attention so far, in size
     """
 
     function: func.FuncOp
     weights: Mapping[str, Tensor]
-    histories: dict[str, History]
+    histories: dict[str, Any]
     n: int
     compute: str = "f32"
     steepest: float = 0.0
@@ -76,7 +76,7 @@ class Meaning:
             if isinstance(op, func.ReturnOp):
                 return [values[value] for value in op.operands]
             made = self._op(op, [values[value] for value in op.operands])
-            values[op.results[0]] = made
+            values.update(zip(op.results, made if isinstance(made, tuple) else (made,), strict=False))
         raise AssertionError("a function returns")
 
     def _op(self, op: Operation, operands: list[Any]) -> Any:
@@ -180,6 +180,32 @@ def _packed_attention(run: Meaning, op: CkOp, q: Tensor, k: Tensor, v: Tensor, s
     return _attend(run, op, q, k, v, visible)
 
 
+def _convolve(rows: Tensor, w: Tensor) -> Tensor:
+    """Every channel's filter over rows, of which as many come out as have all of it behind them."""
+    return F.conv1d(rows.T[None], w[:, None], groups=len(w))[0].T
+
+
+def _causal_conv1d(run: Meaning, op: CkOp, state: str, x: Tensor, w: Tensor, n: int, pos: int) -> Tensor:
+    before = run.histories[state] if pos else torch.zeros_like(run.histories[state])
+    rows = torch.cat([before, x])
+    run.histories[state] = rows[n:].float().double()
+    return _convolve(rows, w)
+
+
+def _packed_conv1d(run: Meaning, op: CkOp, x: Tensor, w: Tensor, starts: Tensor) -> Tensor:
+    _, lengths = torch.unique_consecutive(starts, return_counts=True)
+    documents = (F.pad(part, (0, 0, w.shape[1] - 1, 0)) for part in x.split(lengths.tolist()))
+    return torch.cat([_convolve(rows, w) for rows in documents])
+
+
+def _gain(run: Meaning, op: CkOp, x: Tensor, w: Tensor) -> Tensor:
+    return x * (w if str_value(op.properties["form"]) == "w" else -torch.exp(w))
+
+
+def _l2_norm(run: Meaning, op: CkOp, x: Tensor) -> Tensor:
+    return x / torch.sqrt((x * x).sum(-1, keepdim=True) + _real(op, "eps"))
+
+
 def _cross_entropy(run: Meaning, op: CkOp, hidden: Tensor, w: Tensor, targets: Tensor) -> Tensor:
     wanted = torch.where(targets < 0, -100, targets)
     return F.cross_entropy(run.product(hidden, w), wanted, reduction="none")[:, None]
@@ -197,6 +223,14 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "ck.embed": lambda run, op, tokens, w: F.embedding(tokens, w),
     "ck.reshape": _reshape,
     "ck.rms_norm": _rms_norm,
+    "ck.l2_norm": _l2_norm,
+    "ck.gain": _gain,
+    "ck.sigmoid": lambda run, op, x: torch.sigmoid(x),
+    "ck.softplus": lambda run, op, x: F.softplus(x, threshold=1e3),
+    "ck.exp": lambda run, op, x: torch.exp(x),
+    "ck.split": lambda run, op, x: x.split(ints_value(op.properties["sizes"]), dim=1),
+    "ck.causal_conv1d": _causal_conv1d,
+    "ck.packed_conv1d": _packed_conv1d,
     "ck.rope_table": _rope_table,
     "ck.rope": _rope,
     "ck.kv_append": _kv_append,

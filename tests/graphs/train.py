@@ -8,9 +8,10 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, SymbolRef
 from ck.ir.op import attr
 from ck.ir.ops.cross_entropy import CrossEntropyOp
 from ck.ir.ops.packed_attention import PackedAttentionOp
+from ck.ir.ops.packed_conv1d import PackedConv1dOp
 from ck.ir.types import trained
 from ck.runtime.trainable import Hyper
-from tests.graphs.drawing import Choose, Drawing
+from tests.graphs.drawing import TAPS, Choose, Drawing
 from tests.graphs.inference import HEADS, ROWS, SCALES, STYLES
 from tests.graphs.program import Graph, function
 
@@ -117,6 +118,11 @@ class _Training(Drawing):
         starts = self._input("starts")
         self.keep(self.add(PackedAttentionOp, q.name, k.name, v.name, starts, **properties), 1, q.columns)
 
+    def convolve(self) -> None:
+        x = self.pick(rows=True)
+        w = self.matrix(x.columns, self.choose(TAPS))
+        self.keep(self.add(PackedConv1dOp, x.name, w, self._input("starts")), 1, x.columns)
+
     def results(self) -> tuple[str, ...]:
         """A loss, rows, or both; something trained is always among what they depend on."""
         loss: tuple[str, ...] = ()
@@ -135,6 +141,6 @@ class _Training(Drawing):
         known = self._returnable()[-1:]
         wanted = set(known)
         for node in reversed(self.nodes):
-            if node.result in wanted:
+            if wanted.intersection(node.results):
                 wanted.update(node.operands)
         return wanted

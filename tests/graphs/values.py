@@ -7,7 +7,8 @@ import numpy as np
 from gguf import GGMLQuantizationType, dequantize
 from xdsl.ir import Attribute
 
-from ck.ir.types import KvType, WeightType, shape
+from ck.ir.evaluate import Kept
+from ck.ir.types import CacheType, KvType, WeightType, shape
 from tests.graphs.program import Graph
 from tests.ops.case import F16_FIELDS, Operand
 
@@ -76,19 +77,27 @@ def padded(values: np.ndarray, capacity: int, fill: Any) -> np.ndarray:
     return made
 
 
-Kept = tuple[np.ndarray, np.ndarray]
+def draw_history(of: CacheType, first: int, rng: np.random.Generator) -> Kept:
+    """Keys and values [first, kv heads, head width] of positions before `first`, as a cache holds them.
 
-
-def draw_history(of: KvType, first: int, rng: np.random.Generator) -> Kept:
-    """Keys and values [first, kv heads, head width] of positions before `first`, as a cache holds them."""
+    Of a recurrent state what position `first` finds; before position 0 that is NaN, which nothing may read.
+    """
+    if not isinstance(of, KvType):
+        state = rng.standard_normal(shape(of), np.float32)
+        return state if first else state * np.float32(np.nan)
     kv_heads, _, head_dim = shape(of)
     dtype = np.float16 if of.dtype_name == "f16" else np.float32
     keys, values = (rng.standard_normal((first, kv_heads, head_dim)).astype(dtype) for _ in range(2))
     return keys, values
 
 
-def in_slots(of: KvType, history: Kept) -> Kept:
-    """A cache [kv heads, capacity, head width] that holds the last positions of a history, else NaN."""
+def in_slots(of: CacheType, history: Kept) -> Kept:
+    """A cache [kv heads, capacity, head width] that holds the last positions of a history, else NaN.
+
+    A recurrent state is its own history.
+    """
+    if not isinstance(of, KvType):
+        return history
     kv_heads, capacity, head_dim = shape(of)
     made = []
     for part in history:
@@ -100,12 +109,26 @@ def in_slots(of: KvType, history: Kept) -> Kept:
     return made[0], made[1]
 
 
-def unpacked(of: KvType, memory: np.ndarray) -> Kept:
-    """Keys and values [kv heads, capacity, head width] of a cache's bytes."""
+def unpacked(of: CacheType, memory: np.ndarray) -> Kept:
+    """Keys and values [kv heads, capacity, head width] of a cache's bytes; a recurrent state as it is."""
+    if not isinstance(of, KvType):
+        return memory
     kv_heads, capacity, head_dim = shape(of)
     keys, values = memory.view(np.float16 if of.dtype_name == "f16" else np.float32).reshape(2, -1)
     blocks = keys.reshape(kv_heads, capacity // 64, head_dim, 64).swapaxes(2, 3)
     return blocks.reshape(kv_heads, capacity, head_dim), values.reshape(kv_heads, capacity, head_dim)
+
+
+def copied(kept: Kept) -> Kept:
+    """A cache of its own."""
+    return kept.copy() if isinstance(kept, np.ndarray) else (kept[0].copy(), kept[1].copy())
+
+
+def named(name: str, kept: Kept) -> dict[str, np.ndarray]:
+    """What a cache holds, by names that say what it is."""
+    if isinstance(kept, np.ndarray):
+        return {f"state of {name}": kept}
+    return {f"keys of {name}": kept[0], f"values of {name}": kept[1]}
 
 
 def arrays(weights: Mapping[str, Operand], real: Any = np.float32) -> dict[str, np.ndarray]:
