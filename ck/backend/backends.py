@@ -9,11 +9,10 @@ from the cache needs `load` alone.
 """
 
 from abc import ABC, abstractmethod
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ck.errors import InternalError, MachineError, UsageError
+from ck.errors import InternalError, UsageError
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -121,8 +120,9 @@ class LlvmBackend(Backend):
         return identity()
 
     def require(self) -> None:
-        if find_spec("llvmlite") is None:
-            raise MachineError("LLVM: package llvmlite is required, found none; run: pip install llvmlite")
+        from ck.backend.llvm.build import binding
+
+        binding()
 
     def load(self, path: Path) -> Loaded:
         from ck.backend.llvm.load import LoadedObject
@@ -136,7 +136,8 @@ BACKENDS = tuple(_BACKENDS)
 
 def backend(name: str) -> Backend:
     """The backend of that name. Raises UsageError for another."""
-    if name not in _BACKENDS:
+    # A tuple takes whatever a caller gives, a dictionary not.
+    if name not in BACKENDS:
         raise UsageError(f"backend: one of {', '.join(BACKENDS)} is required, found {name}")
     return _BACKENDS[name]
 

@@ -86,10 +86,12 @@ def find_with_note(front_key: str) -> tuple[StoredProgram, str] | None:
 
 
 def load(directory: Path) -> StoredProgram | None:
-    """The program in `directory`; None when a file is missing or is not what was written."""
+    """The program in `directory`; None when a file is missing or what is loaded is not what was written."""
     try:
         record = json.loads((directory / "run.json").read_text())
         if (directory / "SHA256SUMS").read_text() != _sums(directory, record):
+            return None
+        if not all(text.stat().st_size for text in _texts(directory, record)):
             return None
         manifest = Manifest.from_json(json.loads((directory / "manifest.json").read_text()))
         with np.load(directory / "constants.npz") as stored:
@@ -103,6 +105,14 @@ def _sums(directory: Path, record: dict[str, Any]) -> str:
     names = [*LOADED, f"build/{backend(record['backend']).object_name}"]
     lines = [f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     return "".join(lines)
+
+
+def _texts(directory: Path, record: dict[str, Any]) -> Iterator[Path]:
+    """The files that `StoredProgram.ir` and `source` read: only that they are there is looked at."""
+    source_name = backend(record["backend"]).source_name
+    yield directory / "build" / source_name
+    stages = [name for name in record["seconds"] if name != record["backend"]]
+    yield from (directory / "ir" / f"{number:02}-{stage}.mlir" for number, stage in enumerate(stages))
 
 
 def scratch() -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import ck
 from ck.backend.c.build import compiler_identity
+from ck.backend.llvm.build import binding
 from ck.errors import CkWarning, MachineError, UsageError
 from ck.runtime import store
 from ck.runtime.model import Model
@@ -156,16 +158,56 @@ def test_no_backend_at_all_names_both(
     compile_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", "no-such-cc")
-    monkeypatch.setattr("ck.backend.backends.find_spec", lambda name: None)
-    both = (
-        "^CC: C compiler no-such-cc is not on PATH: .*; LLVM: package llvmlite is required, found none; run"
-    )
-    with pytest.raises(MachineError, match=both):
-        compile_model()
-    with pytest.raises(MachineError, match=r"^LLVM: package llvmlite is required"):
-        compile_model(backend="llvm")
-    with pytest.raises(UsageError, match=r"^backend: one of c, llvm is required, found gpu$"):
-        compile_model(backend="gpu")
+    for forbidden in (lambda name: None, import_refused):
+        binding.cache_clear()
+        monkeypatch.setattr("ck.backend.llvm.build.find_spec", forbidden)
+        missing = "LLVM: package llvmlite is required, found none; run"
+        with pytest.raises(MachineError, match=f"^CC: C compiler no-such-cc is not on PATH: .*; {missing}"):
+            compile_model()
+        with pytest.raises(MachineError, match=f"^{missing}"):
+            compile_model(backend="llvm")
+
+
+def import_refused(name: str) -> None:
+    raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+def test_llvm_that_does_not_load_is_not_said_to_be_taken(
+    compile_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binding.cache_clear()
+    monkeypatch.setenv("CC", "no-such-cc")
+    monkeypatch.setattr("ck.backend.llvm.build.import_module", import_refused)
+    with pytest.raises(
+        MachineError, match=r"^CC: C compiler no-such-cc .*; llvmlite: does not load: No module"
+    ):
+        quietly(compile_model)
+
+
+@pytest.mark.parametrize("given", ["gpu", "", 1, ["c"], {}])
+def test_another_backend_is_refused(
+    given: Any, compile_model: Callable[..., Model]
+) -> None:
+    refused = f"^backend: one of c, llvm is required, found {re.escape(str(given))}$"
+    with pytest.raises(UsageError, match=refused):
+        compile_model(backend=given, progress=pytest.fail)
+    with pytest.raises(UsageError, match=refused):
+        ck.compile(template(), mode="train", seq=32, backend=given, progress=pytest.fail)
+    with pytest.raises(UsageError, match=r"^backend: one of"):
+        compile_model().source(["c"])
+
+
+@pytest.mark.parametrize("name", ["build/program.c", "ir/00-graph.mlir", "ir/04-scheduled.mlir"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_text_that_is_gone_is_made_again(
+    name: str, empty: bool, compile_model: Callable[..., Model]
+) -> None:
+    model = compile_model()
+    text = model.program.directory / name
+    was = text.read_text()
+    text.write_text("") if empty else text.unlink()
+    compile_model()
+    assert text.read_text() == was
 
 
 def test_both_live_side_by_side(compile_model: Callable[..., Model]) -> None:

@@ -6,6 +6,7 @@ The CPU's name is not asked for: virtual machines give names whose features they
 import hashlib
 from functools import cache
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,9 @@ from ck.errors import InternalError, MachineError
 
 @cache
 def binding() -> Any:
-    """llvmlite's binding, ready for this machine. Raises MachineError when it does not load."""
+    """llvmlite's binding, ready for this machine. Raises MachineError when it is missing or does not load."""
+    if _package() is None:
+        raise MachineError("LLVM: package llvmlite is required, found none; run: pip install llvmlite")
     try:
         llvm = import_module("llvmlite.binding")
     except (ImportError, OSError) as error:
@@ -71,7 +74,7 @@ def assembly(text: str) -> str:
 
 def identity() -> str:
     """llvmlite's version, path, size and time, and the CPU's features, without loading it."""
-    found = find_spec("llvmlite")
+    found = _package()
     if found is None or found.origin is None:
         return "llvmlite missing"
     library = next(Path(found.origin).parent.glob("binding/*llvmlite.*"), Path(found.origin))
@@ -81,6 +84,15 @@ def identity() -> str:
     except PackageNotFoundError:
         release = "of unknown version"
     return f"llvmlite {release} {library} {info.st_size} {info.st_mtime_ns} cpu {_cpu_digest()}"
+
+
+def _package() -> ModuleSpec | None:
+    """Where llvmlite lies."""
+    try:
+        return find_spec("llvmlite")
+    except (ImportError, ValueError):
+        # Something in this process forbids the import, or has put a module without origin in its place.
+        return None
 
 
 def _cpu_digest() -> str:
