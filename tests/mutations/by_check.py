@@ -92,7 +92,7 @@ def detect() -> dict[str, Any]:
         try:
             check_road(make(), {}, said.append)
         except CheckFailure as failure:
-            by, error = failure.pass_name, str(failure)
+            by, error = failure.pass_name.removesuffix(", against the interpreter"), str(failure)
         except PassCrash as crash:
             by, error = f"a crash in {crash.what}", str(crash)
         except Exception as broken:

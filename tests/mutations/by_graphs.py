@@ -15,6 +15,7 @@ from tests.graphs.check_training import check_training
 from tests.graphs.inference import draw_inference
 from tests.graphs.judge import Disagreement
 from tests.graphs.train import draw_training
+from tests.mutations.run import DISAGREEMENT
 
 
 def one(seed: int) -> None:
@@ -34,7 +35,7 @@ def detect(n_graphs: int) -> dict[str, Any]:
             one(seed)
         except Disagreement as error:
             text = str(error).splitlines()[0]
-            return {"caught": True, "after": seed + 1, "by": "a disagreement", "text": text}
+            return {"caught": True, "after": seed + 1, "by": DISAGREEMENT, "text": text}
         except Exception as error:
             return {"caught": True, "after": seed + 1, "by": type(error).__name__, "text": str(error)}
     return {"caught": False, "after": n_graphs}

@@ -31,6 +31,8 @@ from tests.mutations.bugs import Bug, Tree, all_bugs
 DETECTORS = ("check", "graphs")
 EXAMPLES = 300
 TIMEOUT_S = 900
+# What two runs of one graph end in, most of the time.
+DISAGREEMENT = "a disagreement"
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def detect(tree: Tree, detector: str, examples: int) -> Found:
             return Found(True, 0, "a hang", f"after {TIMEOUT_S} s", time.monotonic() - started)
     seconds = round(time.monotonic() - started, 1)
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        return Found(True, 0, f"exit code {done.returncode}", last[0], seconds)
+        code = done.returncode
+        by = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return Found(True, 0, by, (done.stderr.strip().splitlines() or [by])[-1], seconds)
     return Found(**json.loads(done.stdout.splitlines()[-1]), seconds=seconds)
 
 
@@ -96,7 +99,9 @@ def table(trials: Sequence[Trial]) -> str:
 def _cell(found: Found | None, unit: str) -> str:
     if found is None:
         return "not run"
-    return f"{found.by}, {unit} {found.after}" if found.caught else "no"
+    at = f"{unit} {found.after}" if found.after else ""
+    by = "" if found.by == DISAGREEMENT else found.by
+    return ", ".join(filter(None, (at, by))) if found.caught else "no"
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """The list of deliberate bugs fits the product, and two of them are found; `make mutations` tries all."""
 
 import ast
+import re
 from collections import Counter
 
 import pytest
@@ -46,6 +47,14 @@ def test_there_are_bugs_of_every_kind() -> None:
     counted = Counter(bug.kind for bug in BUGS)
     assert set(counted) == set(KINDS)
     assert min(counted.values()) >= 3
+
+
+def test_results_are_told_of_every_bug() -> None:
+    """docs/verification.md lists them as `make mutations` does, in order."""
+    told = re.findall(
+        r"^\| (.*?) \| `[^`]*` \| .* \| .* \|$", (ROOT / "docs" / "verification.md").read_text(), re.MULTILINE
+    )
+    assert [name for name in told if name in {bug.name for bug in BUGS}] == [bug.name for bug in BUGS]
 
 
 def bug_called(name: str) -> Bug:
