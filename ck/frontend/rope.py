@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 LINEAR, YARN = "linear", "yarn"
+# The tensor of a GGUF file that divides frequencies.
+DIVISORS = "rope_freqs.weight"
 BETA_FAST, BETA_SLOW = 32.0, 1.0
 
 

@@ -13,12 +13,14 @@ from ck.errors import CkError, MalformedError, UnsupportedError
 from ck.frontend.architectures.outward import find_outward
 from ck.frontend.architectures.outward.config import ConfigReader
 from ck.frontend.architectures.outward.llama3 import Llama3, llama3_of
+from ck.frontend.gguf import GgufFile
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_model
 from ck.frontend.rope import attention_factor, frequencies
-from ck.train.export.source import read_hyperparameters
+from ck.train.export.gguf_file import export_gguf
+from ck.train.export.source import read_hyperparameters, source_of_gguf
 from tests.frontend.make_gguf import write_tiny
-from tests.frontend.random_models import f32, small
+from tests.frontend.random_models import f32, random_weights, small
 from tests.frontend.raw_gguf import F32, STRING, U32, parse, text, u32
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
@@ -155,6 +157,79 @@ def test_numbers_of_a_run_keep_their_scaling() -> None:
     for wrong in ("x", [1.0, "x"], [0.0], [1.0] * 5000):
         with pytest.raises(MalformedError, match=r"^run\.json: rope_divisors must be"):
             read_hyperparameters(record | {"rope_divisors": wrong}, "run.json")
+
+
+DIVIDED = Llama3(8.0, 1.0, 4.0, 64).divisors(1e4, 32)
+
+
+def exported(path: Path, **changes: Any) -> GgufFile:
+    """A small model as a file."""
+    hp = small("llama", **changes)
+    types = np.array([1] * hp.n_vocab, np.int32)
+    keys = {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": ["0 1"],
+        "tokenizer.ggml.tokens": ["0", "1", "01", *(f"<{n}>" for n in range(3, hp.n_vocab))],
+        "tokenizer.ggml.token_type": types,
+    }  # fmt: skip
+    export_gguf(path, hp, random_weights(hp), keys)
+    return GgufFile(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_divisors": DIVIDED},
+        {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 64, "rope_beta_fast": 16.0},
+        {
+            "rope_scaling": "yarn",
+            "rope_factor": 4.0,
+            "rope_original_context": 64,
+            "rope_attention_factor": 0.5,
+        },
+    ],
+)
+def test_a_file_keeps_its_scaling(changes: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    exported(path, **changes)
+    assert open_model(path).hp == small("llama", **changes)
+    source = source_of_gguf(path)
+    assert source.weights.keys() == random_weights(source.hp).keys()
+    assert len(source.weights) == len(random_weights(source.hp))
+
+
+def test_a_program_is_of_its_files_divisors(tmp_path: Path) -> None:
+    """They are no part of the header, by which the cache knows a program."""
+    other = (2.0, *DIVIDED[1:])
+    digests = {
+        exported(tmp_path / f"{n}.gguf", rope_divisors=divisors).header_digest()
+        for n, divisors in enumerate((DIVIDED, other))
+    }
+    assert len(digests) == 2
+
+
+def test_divisors_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "ones.gguf"
+    file = exported(path, rope_divisors=DIVIDED)
+    begin = file.tensors["rope_freqs.weight"].offset
+    data, header = path.read_bytes(), {"llama.rope.dimension_count": u32(16)}
+    changed: list[tuple[bytes, str | None]] = [
+        (np.ones(16, np.float32).tobytes(), None),
+        (np.full(16, np.nan, np.float32).tobytes(), "rope_freqs.weight must hold finite numbers above 0"),
+        (np.zeros(16, np.float32).tobytes(), "rope_freqs.weight must hold finite numbers above 0"),
+    ]
+    for values, words in changed:
+        path.write_bytes(data[:begin] + values + data[begin + len(values) :])
+        if words is None:
+            assert open_model(path).hp == small("llama")
+        else:
+            with pytest.raises(MalformedError, match=words):
+                open_model(path)
+    raw = parse(data)
+    for name, payload in header.items():
+        raw.set(name, U32, payload)
+    path.write_bytes(raw.pack())
+    with pytest.raises(MalformedError, match=r"tensor rope_freqs\.weight must be \[8\], found \[16\]"):
+        open_model(path)
 
 
 def opened(tmp_path: Path, *keys: tuple[str, Any, bytes]) -> HyperParameters:

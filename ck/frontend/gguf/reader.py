@@ -11,12 +11,13 @@ import stat
 from pathlib import Path
 
 import numpy as np
+from ck.errors import MalformedError, UsageError
 from numpy.typing import NDArray
 
-from ck.errors import MalformedError, UsageError
 from ck.frontend.gguf.cursor import Cursor, shown
 from ck.frontend.gguf.metadata import KEY_VALUE_LIMIT, Metadata
 from ck.frontend.gguf.tensors import TENSOR_LIMIT, read_tensors
+from ck.frontend.rope import DIVISORS
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -57,9 +58,11 @@ class GgufFile:
         return self._bytes[tensor.offset : tensor.offset + tensor.n_bytes]
 
     def header_digest(self) -> str:
-        """SHA-256, in hex, of the header's bytes and the file's size."""
+        """SHA-256, in hex, of the header's bytes, the file's size, and the one tensor that is not weights."""
         digest = hashlib.sha256(memoryview(self._map)[: self._n_header_bytes])
         digest.update(len(self._map).to_bytes(8, "little"))
+        if DIVISORS in self.tensors:
+            digest.update(self.raw(DIVISORS).tobytes())
         return digest.hexdigest()
 
     def drop_pages(self, offset: int, n_bytes: int) -> None:

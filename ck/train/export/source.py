@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from ck.errors import MalformedError
+from ck.runtime.resolve import run_directory
+from ck.runtime.weights import read_tensor
+from ck.train.checkpoints import Checkpoints
+from ck.train.rundir import read_json
 from numpy.typing import NDArray
 
-from ck.errors import MalformedError
 from ck.frontend.gguf import GgufFile
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
@@ -21,12 +25,9 @@ from ck.frontend.hyperparameters import (
     HyperParameters,
 )
 from ck.frontend.model import open_model
+from ck.frontend.rope import DIVISORS
 from ck.frontend.tokenizer import Tokenizer
-from ck.runtime.resolve import run_directory
-from ck.runtime.weights import read_tensor
-from ck.train.checkpoints import Checkpoints
 from ck.train.export.checks import Weights
-from ck.train.rundir import read_json
 
 _LIMITS = {
     "n_layers": LAYER_LIMIT, "d_model": WIDTH_LIMIT, "n_heads": HEAD_LIMIT, "n_kv_heads": HEAD_LIMIT,
@@ -161,10 +162,10 @@ class StoredWeights(Mapping[str, NDArray[np.float32]]):
         return read_tensor(self._file, name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file.tensors)
+        return (name for name in self._file.tensors if name != DIVISORS)
 
     def __len__(self) -> int:
-        return len(self._file.tensors)
+        return sum(1 for _ in self)
 
 
 def source_of_gguf(path: Path) -> ExportSource:
