@@ -11,9 +11,9 @@ import stat
 from pathlib import Path
 
 import numpy as np
-from ck.errors import MalformedError, UsageError
 from numpy.typing import NDArray
 
+from ck.errors import MalformedError, UsageError
 from ck.frontend.gguf.cursor import Cursor, shown
 from ck.frontend.gguf.metadata import KEY_VALUE_LIMIT, Metadata
 from ck.frontend.gguf.tensors import TENSOR_LIMIT, read_tensors

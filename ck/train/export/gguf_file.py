@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from ck.dtypes import BY_NAME
-from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
-from ck.train.files import replacing
-from ck.train.rundir import disk_errors
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quantize
 from numpy.typing import NDArray
 
+from ck.dtypes import BY_NAME
+from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_model
 from ck.frontend.rope import DIVISORS
 from ck.frontend.vocabulary import read_vocabulary
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.train.files import replacing
+from ck.train.rundir import disk_errors
 
 # Storage types of matrices -> what general.file_type calls a file of them (llama.h, llama_ftype). The gguf
 # package quantises to more types, and ck reads more: these are those that both do.

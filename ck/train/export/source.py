@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from ck.errors import MalformedError
-from ck.runtime.resolve import run_directory
-from ck.runtime.weights import read_tensor
-from ck.train.checkpoints import Checkpoints
-from ck.train.rundir import read_json
 from numpy.typing import NDArray
 
+from ck.errors import MalformedError
 from ck.frontend.gguf import GgufFile
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
@@ -27,7 +23,11 @@ from ck.frontend.hyperparameters import (
 from ck.frontend.model import open_model
 from ck.frontend.rope import DIVISORS
 from ck.frontend.tokenizer import Tokenizer
+from ck.runtime.resolve import run_directory
+from ck.runtime.weights import read_tensor
+from ck.train.checkpoints import Checkpoints
 from ck.train.export.checks import Weights
+from ck.train.rundir import read_json
 
 _LIMITS = {
     "n_layers": LAYER_LIMIT, "d_model": WIDTH_LIMIT, "n_heads": HEAD_LIMIT, "n_kv_heads": HEAD_LIMIT,
