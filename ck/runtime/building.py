@@ -122,5 +122,5 @@ def _no_collection() -> Generator[None]:
 def _own_sources() -> str:
     """Changes whenever a file of ck does: a working copy never meets a program of an older self."""
     root = Path(__file__).resolve().parent.parent
-    parts = sorted([*root.glob("*.py"), *root.glob("*/*.py"), *root.glob("*/*/*.py"), HEADER])
+    parts = sorted([*root.rglob("*.py"), HEADER])
     return store.digest(*(f"{path} {(info := path.stat()).st_size} {info.st_mtime_ns}" for path in parts))

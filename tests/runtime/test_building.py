@@ -16,7 +16,7 @@ import ck
 from ck.backend.c.build import compiler_identity
 from ck.backend.llvm.build import binding
 from ck.errors import CkWarning, MachineError, UsageError
-from ck.runtime import store
+from ck.runtime import building, store
 from ck.runtime.model import Model
 from tests.train.small_runs import template
 
@@ -250,3 +250,13 @@ def test_what_is_loaded_is_checked(name: str, compile_model: Callable[..., Model
     program.compiled.write_bytes(good[:-1] + b"x")
     assert store.load(program.directory) is None
     assert compile_model(backend=name).program.compiled.read_bytes() == good
+
+
+def test_a_source_at_any_depth_makes_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "__file__", str(tmp_path / "ck" / "runtime" / "building.py"))
+    source = tmp_path / "ck" / "frontend" / "architectures" / "outward" / "llama.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("A = 1\n")
+    before = building._own_sources()
+    source.write_text("A = 1.0\n")
+    assert building._own_sources() != before
