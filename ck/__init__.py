@@ -23,7 +23,9 @@ __all__ = ["__version__", "compile", "template"]
 
 
 @overload
-def compile(model: "str | os.PathLike[str]", *, mode: Literal["run"] = "run", **options: Any) -> "Model": ...
+def compile(
+    model: "str | os.PathLike[str] | Any", *, mode: Literal["run"] = "run", **options: Any
+) -> "Model": ...
 
 
 @overload
@@ -33,7 +35,8 @@ def compile(model: "Template", *, mode: Literal["train"], **options: Any) -> "Tr
 def compile(model: Any, *, mode: str = "run", **options: Any) -> "Model | Trainable":
     """Compile a model, or load it from the cache.
 
-    mode "run": a GGUF file, a run directory or a known name; options: `ck.runtime.model.compile_model`.
+    mode "run": a GGUF file, a model folder, a run directory, a known name or a transformers model; options:
+    `ck.runtime.model.compile_model`.
     mode "train": a template; options: `ck.runtime.trainable.compile_trainable`. Raises UsageError.
     """
     if mode == "train":

@@ -92,7 +92,11 @@ def command(
     executable = compile_model(str(path), options).exe
     if longest > executable.n_ctx:
         raise UsageError(f"bench: needs a context of {longest} tokens, it has {executable.n_ctx}; raise -c")
-    facts = _model_facts(path) | {"n_batch": options.chunk, "n_ubatch": options.chunk, "type_k": options.kv}
+    facts = _model_facts(path, options.quantize) | {
+        "n_batch": options.chunk,
+        "n_ubatch": options.chunk,
+        "type_k": options.kv,
+    }
     rows = [_measure(executable, *test, repetitions) for test in tests]
     if as_json:
         click.echo(json.dumps([_fields(row, facts) for row in rows], indent=2))
@@ -125,18 +129,18 @@ def _time(executable: "Executable", run: Callable[[], None]) -> int:
     return time.perf_counter_ns() - start
 
 
-def _model_facts(path: Path) -> dict[str, Any]:
+def _model_facts(path: Path, quantize: str | None) -> dict[str, Any]:
     from ck.cli import summary
-    from ck.frontend.gguf import GgufFile
+    from ck.frontend.model import open_file
     from ck.runtime.library import isa_path
     from ck.runtime.machine import cpu_name
 
-    file = GgufFile(path)
+    file = open_file(path, quantize)
     return {
         "cpu_info": cpu_name(),
         "backends": f"CPU {isa_path()}",
         "model_filename": str(path),
-        "model_type": summary.model_type(file),
+        "model_type": file.label,
         "model_size": summary.n_tensor_bytes(file),
         "model_n_params": summary.n_params(file),
     }

@@ -79,13 +79,15 @@ def _storage(to: str) -> str | None:
 
 def _source(model: str, step: int | None) -> "ExportSource":
     """The run or the model file that `model` means."""
-    from ck.errors import UsageError
+    from ck.errors import UnsupportedError, UsageError
     from ck.train.export.source import find_run, source_of_gguf, source_of_run
 
     run = find_run(model)
     if run is not None:
         return source_of_run(run, step, lambda line: click.echo(f"{model}: {line}", err=True))
     path = find_model(model)
+    if path.is_dir():
+        raise UnsupportedError(f"{model}: must be a training run or a GGUF file, found a model folder")
     if step is not None:
         raise UsageError(f"--step: needs a training run, {model} is a model file")
     return source_of_gguf(path)

@@ -33,6 +33,9 @@ _SHAPE_OPTIONS = (
     click.option("-b", "--chunk", type=click.IntRange(1, 1 << 16), default=512, help="Prompt tokens a step."),
     click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", help="Type of the KV cache."),
     click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type."),
+    click.option(
+        "--quantize", metavar="TYPE", help="Quantise a folder's matrices on load: q8_0, q5_0 or q4_1."
+    ),
 )
 _THREADS = click.option(
     "-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: CK_THREADS, else all allowed."
@@ -64,6 +67,7 @@ class ProgramOptions:
     chunk: int
     kv: str
     dtype: str | None
+    quantize: str | None = None
     threads: int | None = None
     backend: str | None = None
 
@@ -74,7 +78,7 @@ def take(kind: type[T], given: dict[str, Any]) -> T:
 
 
 def find_model(argument: str) -> "Path":
-    """The file that `argument` means; a known name is fetched, with progress."""
+    """The file or the model folder that `argument` means; a known name is fetched, with progress."""
     from ck.cli.progress import transfer
     from ck.runtime.resolve import resolve_model
 
@@ -102,6 +106,7 @@ def compile_model(
             context_len=options.ctx_size,
             kv=options.kv,
             dtype=options.dtype,
+            quantize=options.quantize,
             threads=options.threads,
             chunk=options.chunk,
             backend=options.backend,

@@ -47,7 +47,8 @@ class RunOptions:
 @click.option("--generate-only", is_flag=True, help="Compile, then leave.")
 @click.option("--force-compile", is_flag=True, help="Compile even when the program is in the cache.")
 def command(model: str, **given: Any) -> None:
-    """Chat with MODEL: a GGUF file, a run directory, or a known name (see `ck ls`), which is fetched.
+    """Chat with MODEL: a GGUF file, a model folder as transformers saves it, a run directory, or a known name
+    (see `ck ls`), which is fetched.
 
     With --prompt or --file, standard output gets the answer and nothing else; seed and speed go to standard
     error. Standard input may be a pipe: each line is a turn.

@@ -1,4 +1,4 @@
-"""`ck show MODEL`: what is inside a model file, and the memory a program of it takes."""
+"""`ck show MODEL`: what is inside a model, and the memory a program of it takes."""
 
 import hashlib
 import sys
@@ -9,8 +9,8 @@ import click
 from ck.cli.options import ProgramOptions, find_model, json_option, model_argument, shape_options, take
 
 if TYPE_CHECKING:
-    from ck.frontend.gguf import GgufFile
-    from ck.frontend.model import ModelSource
+    from ck.frontend.hyperparameters import HyperParameters
+    from ck.frontend.model_file import ModelFile, Words
 
 
 @click.command()
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 def command(model: str, tensors: bool, template: bool, as_json: bool, **given: Any) -> None:
     """Show architecture, sizes, storage types and tokenizer of MODEL, and the memory it takes.
 
-    Only the file's header is read. A model that ck cannot run is shown as far as it can be read.
+    Only headers are read. A GGUF file that ck cannot run is shown as far as it can be read.
     """
     from ck.cli.output import write_json
-    from ck.frontend.gguf import GgufFile
+    from ck.frontend.model import open_file
 
-    file = GgufFile(find_model(model))
+    options = take(ProgramOptions, given)
+    file = open_file(find_model(model), options.quantize)
     if template:
         _print_template(file, as_json)
         return
-    facts = _facts(file, take(ProgramOptions, given))
+    facts = _facts(file, options)
     facts["backend"] = _backend(model)
     if tensors:
         facts["tensors"] = _tensors(file)
@@ -41,90 +42,85 @@ def command(model: str, tensors: bool, template: bool, as_json: bool, **given: A
         _print(facts)
 
 
-def _print_template(file: "GgufFile", as_json: bool) -> None:
+def _print_template(file: "ModelFile", as_json: bool) -> None:
     from ck.cli.output import write_json
     from ck.errors import UsageError
     from ck.runtime.terminal import terminal_safe
 
-    key = "tokenizer.chat_template"
-    if key not in file.metadata:
+    source = file.chat_template
+    if source is None:
         raise UsageError(f"{file.path}: has no chat template, it completes raw text")
-    source = file.metadata.text(key)
     if as_json:
         write_json({"chat_template": source})
         return
     click.echo(terminal_safe(source) if sys.stdout.isatty() else source)
 
 
-def _facts(file: "GgufFile", options: ProgramOptions) -> dict[str, Any]:
+def _facts(file: "ModelFile", options: ProgramOptions) -> dict[str, Any]:
     from ck.cli import summary
     from ck.errors import UnsupportedError
-    from ck.frontend.model import open_model
 
     facts: dict[str, Any] = {
         "file": str(file.path),
-        "name": file.metadata.text("general.name", file.path.stem),
-        "license": file.metadata.text("general.license", "not stated"),
-        "model_type": summary.model_type(file),
+        "name": file.name,
+        "license": file.licence or "not stated",
+        "model_type": file.label,
         "n_params": summary.n_params(file),
         "n_bytes": summary.n_tensor_bytes(file),
         "storage": [vars(share) for share in summary.storage_mix(file)],
     }
     try:
-        source = open_model(file.path)
+        hp = file.hyperparameters()
     except UnsupportedError as error:
         return {**facts, "supported": False, "reason": str(error)}
-    facts |= {"supported": True, "hyperparameters": vars(source.hp)}
-    facts["tokenizer"] = _tokenizer(source)
-    facts["chat_template_sha256"] = _template_digest(source)
-    facts["memory"] = _memory(source, options)
+    facts |= {"supported": True, "hyperparameters": vars(hp)}
+    facts["tokenizer"] = _tokenizer(file.words())
+    facts["chat_template_sha256"] = _template_digest(file)
+    facts["memory"] = _memory(file, hp, options)
     return facts
 
 
 def _backend(model: str) -> str | None:
     """What made the program of a run directory; None for another model."""
     import json
+    from pathlib import Path
 
-    from ck.runtime.resolve import run_directory
+    from ck.runtime.resolve import is_model_folder, run_directory
 
-    run = run_directory(model)
+    run = None if is_model_folder(Path(model)) else run_directory(model)
     found = None if run is None else json.loads((run / "run.json").read_text("utf-8")).get("backend")
     return found if isinstance(found, str) else None
 
 
-def _tokenizer(source: "ModelSource") -> dict[str, Any]:
-    from ck.frontend.vocabulary import read_vocabulary
-
-    vocabulary = read_vocabulary(source.file.metadata, source.hp.n_vocab)
+def _tokenizer(words: "Words | None") -> dict[str, Any] | None:
+    if words is None:
+        return None
     return {
-        "kind": vocabulary.kind,
-        "pre": vocabulary.pre,
-        "n_tokens": len(vocabulary.tokens),
-        "bos": _special(vocabulary.tokens, vocabulary.bos_id),
-        "eos": _special(vocabulary.tokens, vocabulary.eos_id),
-        "eog": [_special(vocabulary.tokens, token) for token in sorted(vocabulary.eog_ids)],
-        "add_bos": vocabulary.add_bos,
+        **vars(words),
+        "bos": _special(words.bos),
+        "eos": _special(words.eos),
+        "eog": [_special(end) for end in words.eog],
     }
 
 
-def _special(tokens: list[str], token: int | None) -> dict[str, Any] | None:
-    return None if token is None else {"id": token, "text": tokens[token]}
+def _special(token: tuple[int, str] | None) -> dict[str, Any] | None:
+    return None if token is None else {"id": token[0], "text": token[1]}
 
 
-def _template_digest(source: "ModelSource") -> str | None:
-    template = source.chat_template
+def _template_digest(file: "ModelFile") -> str | None:
+    template = file.chat_template
     return None if template is None else hashlib.sha256(template.encode()).hexdigest()
 
 
-def _memory(source: "ModelSource", options: ProgramOptions) -> dict[str, Any]:
+def _memory(file: "ModelFile", hp: "HyperParameters", options: ProgramOptions) -> dict[str, Any]:
     from ck.cli import summary
 
-    n_ctx = summary.context_of(source.hp, options.ctx_size)
-    plan = summary.plan_memory(source.file, source.hp, n_ctx, options.chunk, options.kv, options.dtype)
+    n_ctx = summary.context_of(hp, options.ctx_size)
+    plan = summary.plan_memory(file, hp, n_ctx, options.chunk, options.kv, options.dtype)
     return {**vars(plan), "total_bytes": plan.total_bytes, "kv_type": options.kv}
 
 
-def _tensors(file: "GgufFile") -> list[dict[str, Any]]:
+def _tensors(file: "ModelFile") -> list[dict[str, Any]]:
     return [
         {"name": t.name, "shape": list(t.shape), "storage": t.storage.name, "n_bytes": t.n_bytes}
         for t in file.tensors.values()
@@ -155,17 +151,22 @@ def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
     hp, words, memory = facts["hyperparameters"], facts["tokenizer"], facts["memory"]
     heads = f"{hp['n_heads']} heads, {hp['n_kv_heads']} of keys and values, {hp['head_dim']} wide"
     window = f", window {hp['sliding_window']} except every {hp['window_pattern']}th layer"
-    eog = " ".join(f"{end['id']} {end['text']}" for end in words["eog"])
     return [
         ["layers", f"{hp['n_layers']} of width {hp['d_model']}, hidden {hp['d_ffn']}"],
         ["attention", heads + (window if hp["sliding_window"] else "")],
         ["context", f"{hp['context_length']} tokens"],
         ["vocabulary", f"{hp['n_vocab']}{', tied to the head' if hp['tied'] else ''}"],
-        ["tokenizer", f"{words['kind']} {words['pre']}{', adds BOS' if words['add_bos'] else ''}"],
-        ["ends a reply", eog],
+        *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
         ["chat template", facts["chat_template_sha256"] or "none: completes raw text"],
         ["memory", f"{mebibytes(memory['total_bytes'])} and activations, for {memory['n_ctx']} tokens"],
         ["  weights", f"{mebibytes(memory['weights_bytes'])} packed"],
         ["  KV cache", f"{mebibytes(memory['kv_bytes'])} in {memory['kv_type']}"],
         ["supported", "yes"],
+    ]
+
+
+def _word_rows(words: dict[str, Any]) -> list[list[str]]:
+    return [
+        ["tokenizer", f"{words['kind']} {words['pre']}{', adds BOS' if words['add_bos'] else ''}"],
+        ["ends a reply", " ".join(f"{end['id']} {end['text']}" for end in words["eog"])],
     ]

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 from ck.dtypes import BY_NAME, StorageType
 
 if TYPE_CHECKING:
-    from ck.frontend.gguf import GgufFile
     from ck.frontend.hyperparameters import HyperParameters
-
-# Names of general.file_type, spelled as llama.cpp prints them. Source: llama.cpp, src/llama-model-loader.cpp.
-FILE_TYPES = {
-    0: "all F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K - Medium",
-    11: "Q3_K - Small", 12: "Q3_K - Medium", 13: "Q3_K - Large", 14: "Q4_K - Small", 15: "Q4_K - Medium",
-    16: "Q5_K - Small", 17: "Q5_K - Medium", 18: "Q6_K", 32: "BF16",
-}  # fmt: skip
+    from ck.frontend.model_file import ModelFile
 
 # Positions a block of the KV cache: capacities are multiples of it.
 KV_BLOCK = 64
@@ -47,17 +40,17 @@ class MemoryPlan:
         return self.weights_bytes + self.kv_bytes
 
 
-def n_params(file: "GgufFile") -> int:
+def n_params(file: "ModelFile") -> int:
     """Elements of all tensors."""
     return sum(prod(tensor.shape) for tensor in file.tensors.values())
 
 
-def n_tensor_bytes(file: "GgufFile") -> int:
+def n_tensor_bytes(file: "ModelFile") -> int:
     """Bytes of all tensors in the file."""
     return sum(tensor.n_bytes for tensor in file.tensors.values())
 
 
-def storage_mix(file: "GgufFile") -> list[StorageShare]:
+def storage_mix(file: "ModelFile") -> list[StorageShare]:
     """The storage types of a file, most bytes first."""
     tensors, params, size = Counter[str](), Counter[str](), Counter[str]()
     for tensor in file.tensors.values():
@@ -68,17 +61,8 @@ def storage_mix(file: "GgufFile") -> list[StorageShare]:
     return [StorageShare(name, tensors[name], params[name], size[name]) for name, _ in size.most_common()]
 
 
-def model_type(file: "GgufFile") -> str:
-    """Architecture, size and file type in one line, for tables."""
-    metadata = file.metadata
-    size = metadata.text("general.size_label", "")
-    kind = metadata.get("general.file_type")
-    name = FILE_TYPES.get(kind, f"file type {kind}") if isinstance(kind, int) else ""
-    return " ".join(filter(None, (metadata.text("general.architecture", "?"), size, name)))
-
-
 def plan_memory(
-    file: "GgufFile", hp: "HyperParameters", n_ctx: int, chunk: int, kv: str, dtype: str | None
+    file: "ModelFile", hp: "HyperParameters", n_ctx: int, chunk: int, kv: str, dtype: str | None
 ) -> MemoryPlan:
     """Packed weights and KV cache; a layer with a window keeps window + chunk positions."""
     weights = 0

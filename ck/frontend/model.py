@@ -1,15 +1,23 @@
-"""`open_model`: a GGUF file as a model: its family, its numbers, its tensors, checked against each other."""
+"""`open_model`: a model file or a model folder, its family, its numbers, its tensors checked together."""
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ck.errors import UsageError
 from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architecture
 from ck.frontend.gguf import GgufFile
 from ck.frontend.gguf.cursor import shown
+from ck.frontend.gguf.label import model_label
 from ck.frontend.hyperparameters import VOCAB_LIMIT, HyperParameters
+from ck.frontend.model_file import ModelFile, Words
 from ck.frontend.rope import DIVISORS, YARN
+
+if TYPE_CHECKING:
+    from ck.frontend.tokenizer import Tokenizer
 
 EMBEDDING = "token_embd.weight"
 HEAD = "output.weight"
@@ -17,40 +25,104 @@ HEAD = "output.weight"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A checked model file. `architecture` is the family's module; `hp` its numbers."""
+    """A checked model. `architecture` is the family's module; `hp` its numbers."""
 
-    file: GgufFile
+    file: ModelFile
     hp: HyperParameters
     architecture: Architecture
+
+
+class GgufModel(GgufFile):
+    """A GGUF file as a `ModelFile`."""
 
     @property
     def name(self) -> str:
         """What the file calls itself, else the file's name."""
-        key = "general.name"
-        return self.file.metadata.text(key) if key in self.file.metadata else self.file.path.stem
+        return self.metadata.text("general.name", self.path.stem)
+
+    @property
+    def licence(self) -> str | None:
+        """general.license."""
+        key = "general.license"
+        return self.metadata.text(key) if key in self.metadata else None
+
+    @property
+    def label(self) -> str:
+        """Architecture, size and file type in one line."""
+        return model_label(self.metadata)
 
     @property
     def chat_template(self) -> str | None:
         """The source of the chat template; None for a base model."""
         key = "tokenizer.chat_template"
-        return self.file.metadata.text(key) if key in self.file.metadata else None
+        return self.metadata.text(key) if key in self.metadata else None
+
+    def hyperparameters(self) -> HyperParameters:
+        """The header's numbers, checked against its tensors. Raises MalformedError, UnsupportedError."""
+        name = self.metadata.text("general.architecture")
+        architecture = find_architecture(name)
+        if architecture is None:
+            known = ", ".join(ARCHITECTURES)
+            raise self.metadata.unsupported(f"the architecture must be one of {known}, found {shown(name)}")
+        tied = HEAD not in self.tensors
+        hp = architecture.read_hyperparameters(self.metadata, _n_vocab(self), tied)
+        hp = _with_divisors(self, hp)
+        _check_tensors(self, architecture.tensor_shapes(hp))
+        return hp
+
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer of the header. Raises MalformedError, UnsupportedError."""
+        from ck.frontend.tokenizer import Tokenizer
+
+        return Tokenizer.from_gguf(self)
+
+    def words(self) -> Words:
+        """The vocabulary in short, without making a tokenizer of it."""
+        from ck.frontend.vocabulary import read_vocabulary
+
+        found = read_vocabulary(self.metadata, _n_vocab(self))
+        return Words(
+            kind=found.kind,
+            pre=found.pre,
+            n_tokens=len(found.tokens),
+            bos=None if found.bos_id is None else (found.bos_id, found.tokens[found.bos_id]),
+            eos=None if found.eos_id is None else (found.eos_id, found.tokens[found.eos_id]),
+            eog=tuple((token, found.tokens[token]) for token in sorted(found.eog_ids)),
+            add_bos=found.add_bos,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What run.json keeps."""
+        return {"file": "model.gguf", "path": str(self.path.resolve()), "header_sha256": self.header_digest()}
 
 
-def open_model(path: str | os.PathLike[str]) -> ModelSource:
-    """The model in the GGUF file at `path`, header only: no weight is read.
+def open_file(path: str | os.PathLike[str], quantize: str | None = None) -> ModelFile:
+    """The model at `path`, a GGUF file or a folder as transformers saves it, whose matrices are stored as
+    `quantize` when that is given.
+
+    Raises UsageError when nothing is there, MalformedError and UnsupportedError as its format has it.
+    """
+    if Path(path).is_dir():
+        from ck.frontend.huggingface.folder import FolderModel
+
+        return FolderModel(Path(path), quantize)
+    if quantize is not None:
+        raise UsageError(
+            f"{shown(Path(path).name)}: must be a model folder to be quantised on load, it is a file"
+        )
+    return GgufModel(path)
+
+
+def open_model(model: str | os.PathLike[str] | ModelFile) -> ModelSource:
+    """A model, or the one at a path, header only: no weight is read.
 
     Raises UsageError when there is no such file, MalformedError when header, numbers and tensors do not fit
     together, UnsupportedError when they ask for a family, a storage type or a variant that ck does not have.
     """
-    file = GgufFile(path)
-    name = file.metadata.text("general.architecture")
-    architecture = find_architecture(name)
-    if architecture is None:
-        known = ", ".join(ARCHITECTURES)
-        raise file.metadata.unsupported(f"the architecture must be one of {known}, found {shown(name)}")
-    hp = architecture.read_hyperparameters(file.metadata, _n_vocab(file), HEAD not in file.tensors)
-    hp = _with_divisors(file, hp)
-    _check_tensors(file, architecture.tensor_shapes(hp))
+    file = open_file(model) if isinstance(model, str | os.PathLike) else model
+    hp = file.hyperparameters()
+    architecture = find_architecture(hp.arch)
+    assert architecture is not None
     return ModelSource(file, hp, architecture)
 
 

@@ -1,12 +1,16 @@
-"""`Tokenizer`: text to token ids and back, by a GGUF file's rules, run by the tokenizers library.
+"""`Tokenizer`: text to token ids and back, run by the tokenizers library.
 
-Two kinds of vocabulary: byte-level pairs, cut into words by a named pre-tokenizer, and pieces, where a space
-is written U+2581 and what no piece spells falls back to byte tokens. Whatever spells a control token inside a
-text is text, unless the caller asks for `parse_special`.
+By the rules of a GGUF file, here, or of a tokenizer.json, ck/frontend/huggingface/tokenizer.py. GGUF files
+have two kinds of vocabulary: byte-level pairs, cut into words by a named pre-tokenizer, and pieces, where a
+space is written U+2581 and what no piece spells falls back to byte tokens. Whatever spells a control token
+inside a text is text, unless the caller asks for `parse_special`.
 """
 
 import codecs
 import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -29,35 +33,65 @@ _GUARD_START, _GUARD_STOP = "\ufdd0", "\ufdd1"
 _GUARDED = re.compile(f"{_GUARD_START}([^{_GUARD_START}{_GUARD_STOP}]*){_GUARD_STOP}")
 
 
+@dataclass(frozen=True)
+class TokenRules:
+    """What a model's ids mean, beside what the library knows of them.
+
+    kind             "byte_pairs" when tokens are written byte by byte, else "pieces"
+    n_vocab          V; ids from V on, which the library may know, have no row in the model
+    bos_id, eos_id   None when the vocabulary has none
+    eog_ids          tokens that end a reply
+    before, after    what `encode` puts around a text when `add_special` is set
+    hidden           tokens that a reader is not meant to see; of these, `control` ones are no text's
+    strips_space     a text was encoded with a space before it, which `decode` takes away
+    piece            the bytes that a token stands for, by its id and its text
+    """
+
+    kind: str
+    n_vocab: int
+    bos_id: int | None
+    eos_id: int | None
+    eog_ids: frozenset[int]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    hidden: frozenset[int]
+    control: frozenset[int]
+    strips_space: bool
+    piece: Callable[[int, str], bytes]
+
+
 class Tokenizer:
     """Encodes and decodes for one vocabulary.
 
-    n_vocab           V
+    kind              byte_pairs or pieces
+    n_vocab           V, rows of the model
     bos_id, eos_id    None when the vocabulary has none
     eog_ids           tokens that end a reply
-    add_bos, add_eos  what `encode` puts around a text when `add_special` is set
+    add_bos           whether `encode` puts BOS before a text when `add_special` is set
     """
 
-    def __init__(self, vocabulary: Vocabulary, name: str = "tokenizer") -> None:
+    def __init__(self, core: tokenizers.Tokenizer, rules: TokenRules, name: str = "tokenizer") -> None:
         """`name` is the file that errors speak of."""
-        self.n_vocab = len(vocabulary.tokens)
-        self.bos_id, self.eos_id = vocabulary.bos_id, vocabulary.eos_id
-        self.eog_ids = vocabulary.eog_ids
-        self.add_bos, self.add_eos = vocabulary.add_bos, vocabulary.add_eos
+        self.kind = rules.kind
+        self.n_vocab = rules.n_vocab
+        self.bos_id, self.eos_id = rules.bos_id, rules.eos_id
+        self.eog_ids = rules.eog_ids
+        self.add_bos = rules.bos_id is not None and rules.before == (rules.bos_id,)
         self._name = name
-        self._kind = vocabulary.kind
-        self._add_space_prefix = vocabulary.add_space_prefix
-        self._types = vocabulary.types.astype(np.int8)
-        self._hidden = frozenset(
-            np.flatnonzero(_one_of(vocabulary, TokenType.CONTROL, TokenType.UNKNOWN)).tolist()
-        )
-        self._core = _build(vocabulary, name)
+        self._rules = rules
+        self._hidden = rules.hidden
+        self._core = core
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: Vocabulary, name: str = "tokenizer") -> "Tokenizer":
+        """The tokenizer of a GGUF file's vocabulary. Raises MalformedError when it builds none."""
+        return cls(_build(vocabulary, name), _rules(vocabulary), name)
 
     @classmethod
     def from_gguf(cls, file: GgufFile) -> "Tokenizer":
         """The tokenizer of a file. Raises MalformedError, UnsupportedError as read_vocabulary does."""
         n_rows = file.tensors[EMBEDDING].shape[0] if EMBEDDING in file.tensors else 0
-        return cls(read_vocabulary(file.metadata, n_rows), shown(file.path.name))
+        return cls.from_vocabulary(read_vocabulary(file.metadata, n_rows), shown(file.path.name))
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The ids of `text`; with `parse_special` the texts of control tokens become those tokens.
@@ -68,9 +102,7 @@ class Tokenizer:
         parts = list(map(_unmarked, _GUARDED.split(text))) if parse_special else [text]
         # Odd parts stood between guard marks.
         ids = [id for n, part in enumerate(parts) for id in self._encode(part, parse_special and n % 2 == 0)]
-        before = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
-        after = [self.eos_id] if add_special and self.add_eos and self.eos_id is not None else []
-        return before + ids + after
+        return [*self._rules.before, *ids, *self._rules.after] if add_special else ids
 
     def guard(self, text: str) -> str:
         """`text` with each control token that it spells between marks, where `parse_special` will not see it.
@@ -91,18 +123,23 @@ class Tokenizer:
     def _encode(self, text: str, parse_special: bool) -> list[int]:
         self._core.encode_special_tokens = not parse_special
         ids = self._core.encode(text, add_special_tokens=False).ids
-        if not parse_special and not self._hidden.isdisjoint(ids):
-            token = next(id for id in ids if id in self._hidden)
-            if self._types[token] == TokenType.CONTROL:
-                text = shown(self._core.id_to_token(token) or "")
-                raise MalformedError(f"{self._name}: plain text must not spell control token {text}, it does")
+        if not parse_special and not self._rules.control.isdisjoint(ids):
+            token = next(id for id in ids if id in self._rules.control)
+            text = shown(self._core.id_to_token(token) or "")
+            raise MalformedError(f"{self._name}: plain text must not spell control token {text}, it does")
+        if ids and max(ids) >= self.n_vocab:
+            text = shown(self._core.id_to_token(max(ids)) or "")
+            raise UsageError(
+                f"{self._name}: tokens must be below {self.n_vocab}, the rows of the model, "
+                f"the text has {text}, which is {max(ids)}"
+            )
         return ids
 
     def decode(self, ids: list[int], skip_special: bool = False) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD; `skip_special` omits control tokens."""
         kept = [id for id in ids if not (skip_special and id in self._hidden)]
         data = b"".join(map(self.piece, kept))
-        if self._add_space_prefix:
+        if self._rules.strips_space:
             first = next((id for id in kept if id not in self._hidden), None)
             if first is not None and self.piece(first).startswith(b" "):
                 start = sum(len(self.piece(id)) for id in kept[: kept.index(first)])
@@ -110,22 +147,23 @@ class Tokenizer:
         return data.decode("utf-8", "replace")
 
     def piece(self, token: int) -> bytes:
-        """The bytes that `token` stands for. Raises UsageError when there is no such token."""
-        text = self._core.id_to_token(token) if 0 <= token < self.n_vocab else None
-        if text is None:
+        """The bytes that `token` stands for; none for a row of the model that no token has.
+
+        Raises UsageError when there is no such row.
+        """
+        if not 0 <= token < self.n_vocab:
             raise UsageError(f"a token must be from 0 to {self.n_vocab - 1}, found {token}")
-        kind = self._types[token]
-        if kind == TokenType.BYTE:
-            return bytes([int(text[3:5], 16)])
-        if kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED):
-            return text.encode()
-        if self._kind == "pieces":
-            return text.replace(SPACE, " ").encode()
-        return b"".join(_BYTE_OF_CHAR.get(char) or char.encode() for char in text)
+        text = self._core.id_to_token(token)
+        return b"" if text is None else self._rules.piece(token, text)
 
     def is_control(self, token: int) -> bool:
         """Whether `token` is a control token, which a reader of the text is not meant to see."""
         return token in self._hidden
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that have a text."""
+        return self._core.get_vocab_size()
 
     def to_json(self) -> str:
         """The tokenizer as the library's own tokenizer.json."""
@@ -178,26 +216,66 @@ def _byte_of_char() -> dict[str, bytes]:
     return {char: bytes([byte]) for char, byte in chars.items()}
 
 
-_BYTE_OF_CHAR = _byte_of_char()
+BYTE_OF_CHAR = _byte_of_char()
 
 
 def _one_of(vocabulary: Vocabulary, *types: TokenType) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     return np.isin(vocabulary.types, types)
 
 
+def _rules(vocabulary: Vocabulary) -> TokenRules:
+    types = vocabulary.types.astype(np.int8)
+    is_pieces = vocabulary.kind == "pieces"
+
+    def piece(token: int, text: str) -> bytes:
+        kind = types[token]
+        if kind == TokenType.BYTE:
+            return bytes([int(text[3:5], 16)])
+        if kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED):
+            return text.encode()
+        if is_pieces:
+            return text.replace(SPACE, " ").encode()
+        return b"".join(BYTE_OF_CHAR.get(char) or char.encode() for char in text)
+
+    before = [vocabulary.bos_id] if vocabulary.add_bos and vocabulary.bos_id is not None else []
+    after = [vocabulary.eos_id] if vocabulary.add_eos and vocabulary.eos_id is not None else []
+    return TokenRules(
+        kind=vocabulary.kind,
+        n_vocab=len(vocabulary.tokens),
+        bos_id=vocabulary.bos_id,
+        eos_id=vocabulary.eos_id,
+        eog_ids=vocabulary.eog_ids,
+        before=tuple(before),
+        after=tuple(after),
+        hidden=_ids_of(vocabulary, TokenType.CONTROL, TokenType.UNKNOWN),
+        control=_ids_of(vocabulary, TokenType.CONTROL),
+        strips_space=vocabulary.add_space_prefix,
+        piece=piece,
+    )
+
+
+def _ids_of(vocabulary: Vocabulary, *types: TokenType) -> frozenset[int]:
+    return frozenset(np.flatnonzero(_one_of(vocabulary, *types)).tolist())
+
+
 def _build(vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:
-    try:
+    with library_errors(f"{name}: the vocabulary must build a tokenizer"):
         core = tokenizers.Tokenizer(_model(vocabulary))
         _set_rules(core, vocabulary)
         _add_special(core, vocabulary)
+        return core
+
+
+@contextmanager
+def library_errors(what: str) -> Generator[None]:
+    """Raise MalformedError, `what` and the library's reason, for whatever it raises in the block."""
+    try:
+        yield
     except (KeyboardInterrupt, SystemExit):
         raise
     # The library panics with an exception that derives from BaseException alone.
     except BaseException as problem:
-        raise MalformedError(
-            f"{name}: the vocabulary must build a tokenizer: {shown(str(problem))}"
-        ) from problem
-    return core
+        raise MalformedError(f"{what}: {shown(str(problem))}") from problem
 
 
 def _model(vocabulary: Vocabulary) -> models.BPE:

@@ -4,6 +4,7 @@ Source: the GGUF specification, section "Tokenizer"; defaults that files leave o
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -94,9 +95,7 @@ def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
     else:
         merges = _merges(metadata, index)
     special = _SpecialIds(metadata, len(tokens), kind)
-    eog_ids = special.ending | {index[text] for text in _END_OF_TURN if text in index}
-    if "<|return|>" in index and "<|call|>" in index:
-        eog_ids -= {index.get("<|end|>", -1)}
+    eog_ids = reply_ends(special.ending, index)
     types[list(eog_ids)] = TokenType.CONTROL
     by_default = kind == "pieces" or PRETOKENIZERS[pre].add_bos
     return Vocabulary(
@@ -115,6 +114,14 @@ def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
         add_eos=_adds(metadata, "eos", False, special.eos),
         add_space_prefix=kind == "pieces" and metadata.flag(_PREFIX + "add_space_prefix", True),
     )
+
+
+def reply_ends(named: Iterable[int], index: Mapping[str, int]) -> set[int]:
+    """Ids that end a reply: those that the model names, and the tokens by which families end a turn."""
+    ends = {*named, *(index[text] for text in _END_OF_TURN if text in index)}
+    if "<|return|>" in index and "<|call|>" in index:
+        ends -= {index.get("<|end|>", -1)}
+    return ends
 
 
 def _kind(metadata: Metadata) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from ck.backend.backends import Backend
 from ck.errors import UsageError
 from ck.frontend.graph import BuiltGraph, Plan, build_graph, build_training_graph, weight_type
 from ck.frontend.model import ModelSource, open_model
+from ck.frontend.model_file import ModelFile
 from ck.frontend.template import Template
 from ck.ir.dialects import context
 from ck.ir.op import attr
@@ -40,13 +41,13 @@ def plan_of(source: ModelSource, options: tuple[int | None, str, str | None, int
 
 def compile_into(
     directory: Path,
-    path: Path,
+    file: ModelFile,
     options: tuple[int | None, str, str | None, int],
     made_by: Backend,
     progress: Callable[[str], None],
 ) -> str:
-    """Fill `directory` with the program of the model at `path`; returns the scheduled IR's text."""
-    source = open_model(path)
+    """Fill `directory` with the program of a model; returns the scheduled IR's text."""
+    source = open_model(file)
     plan = plan_of(source, options)
     record = _record(source, plan, options[2])
     return build_program(directory, model_graph(source, plan, options[2]), record, made_by, progress)
@@ -154,10 +155,8 @@ def compile_module(module: ModuleOp, made_by: Backend, directory: Path) -> Path:
 def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any]:
     return {
         "model": {
-            "file": "model.gguf",
-            "name": source.name,
-            "path": str(source.file.path.resolve()),
-            "header_sha256": source.file.header_digest(),
+            **source.file.record(),
+            "name": source.file.name,
             "architecture": source.hp.arch,
         },
         "options": {

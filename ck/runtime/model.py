@@ -1,9 +1,9 @@
-"""`ck.compile`: a model file becomes a program, from the cache when it was compiled before."""
+"""`ck.compile`: a model becomes a program, from the cache when it was compiled before."""
 
 import os
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ck.backend.backends import Backend
 from ck.errors import UsageError
-from ck.frontend.gguf import GgufFile
+from ck.frontend.model import open_file
+from ck.frontend.model_file import ModelFile
 from ck.runtime import products, store
 from ck.runtime.building import find_or_build
 from ck.runtime.executable import Executable
@@ -33,7 +34,7 @@ Progress = Callable[[str], None]
 class Model:
     """A compiled model: text in and out, logits, and everything the compiler made on the way."""
 
-    def __init__(self, file: GgufFile, program: store.StoredProgram, threads: int | None) -> None:
+    def __init__(self, file: ModelFile, program: store.StoredProgram, threads: int | None) -> None:
         self.file = file
         self.program = program
         n_threads = thread_count(threads)
@@ -62,9 +63,7 @@ class Model:
     @cached_property
     def tokenizer(self) -> "Tokenizer":
         """Made on first use: a program runs without it."""
-        from ck.frontend.tokenizer import Tokenizer
-
-        tokenizer = Tokenizer.from_gguf(self.file)
+        tokenizer = self.file.tokenizer()
         # Building leaves free pages behind: 76 of 438 MiB resident for Gemma 3 270M's 262144 tokens, 7 of 159
         # for SmolLM2-135M's 49152; giving them back takes 6 ms (2 cores, 2026-11-23). Packing leaves none.
         trim_memory()
@@ -73,22 +72,15 @@ class Model:
 
     @cached_property
     def chat_template(self) -> "ChatTemplate | None":
-        """The file's chat template; None for a base model."""
+        """The model's chat template; None for a base model."""
         from ck.frontend.chat_template import ChatTemplate
 
-        metadata = self.file.metadata
-        if "tokenizer.chat_template" not in metadata:
+        source = self.file.chat_template
+        if source is None:
             return None
-        return ChatTemplate(
-            metadata.text("tokenizer.chat_template"), self._special("bos"), self._special("eos")
-        )
-
-    def _special(self, name: str) -> str:
-        """The text of a special token; empty where the file names none."""
-        key = f"tokenizer.ggml.{name}_token_id"
-        if key not in self.file.metadata:
-            return ""
-        return self.tokenizer.piece(self.file.metadata.integer(key)).decode(errors="replace")
+        ends = (self.tokenizer.bos_id, self.tokenizer.eos_id)
+        bos, eos = (b"" if token is None else self.tokenizer.piece(token) for token in ends)
+        return ChatTemplate(source, bos.decode(errors="replace"), eos.decode(errors="replace"))
 
     def __call__(self, ids: Any) -> NDArray[np.float32]:
         """Logits [T, V] of token ids [T], from an empty cache."""
@@ -142,6 +134,8 @@ def compile_model(
     context_len: int | None = None,
     kv: str = "f16",
     dtype: str | None = None,
+    quantize: str | None = None,
+    tokenizer: Any = None,
     threads: int | None = None,
     chunk: int = 512,
     backend: str | None = None,
@@ -149,11 +143,14 @@ def compile_model(
     check: bool = False,
     progress: Progress | None = None,
 ) -> Model:
-    """Compile a GGUF file, a run directory or a known name, or load it from the cache.
+    """Compile a model, or load it from the cache.
 
+    model        a GGUF file, a transformers folder, a run directory, a known name, a transformers object
     context_len  positions of a sequence; None is the smaller of the model's and 4096, 0 the model's
     kv           f16 or f32
-    dtype        None keeps the file's storage types; "f32" dequantises every weight
+    dtype        None keeps the model's storage types; "f32" dequantises every weight
+    quantize     q8_0, q5_0 or q4_1: how the matrices of a folder or an object are stored
+    tokenizer    the transformers tokenizer of a model in this process; text needs it
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most
     backend      c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
@@ -165,18 +162,23 @@ def compile_model(
     check: each one line.
     """
     options = _options(context_len, kv, dtype, chunk)
-    path = resolve_model(_argument(model))
-    file = GgufFile(path)
+    file = _open(model, quantize, tokenizer)
+    report = progress or _silent
     if check:
-        from ck.runtime.check import check_model
-
-        check_model(path, options, progress or (lambda _: None))
-
-    def fill(directory: Path, made_by: Backend) -> tuple[object, ...]:
-        return _fill(directory, made_by, path, options, progress or (lambda _: None)), path.resolve()
-
+        _check(file, options, report)
+    fill = partial(_fill, file, options, report)
     program = find_or_build((file.header_digest(), options), fill, backend, force)
     return Model(file, program, threads)
+
+
+def _silent(line: str) -> None:
+    """The progress of a caller that shows none."""
+
+
+def _check(file: ModelFile, options: Options, progress: Progress) -> None:
+    from ck.runtime.check import check_model
+
+    check_model(file, options, progress)
 
 
 def _options(context_len: int | None, kv: str, dtype: str | None, chunk: int) -> Options:
@@ -190,20 +192,31 @@ def _options(context_len: int | None, kv: str, dtype: str | None, chunk: int) ->
     return context_len, kv, dtype, chunk
 
 
-def _argument(model: Any) -> str:
-    """What may stand for a model, as text."""
+def _open(model: Any, quantize: str | None, tokenizer: Any) -> ModelFile:
+    """The model that `model` means."""
     if isinstance(model, str | os.PathLike):
-        return os.fspath(cast("str | os.PathLike[str]", model))
+        if tokenizer is not None:
+            raise UsageError("tokenizer: a model on disk has its own; leave it out")
+        return open_file(resolve_model(os.fspath(cast("str | os.PathLike[str]", model))), quantize)
+    from ck.frontend.huggingface.live import LiveModel, is_live
+
+    if is_live(model):
+        return LiveModel(model, tokenizer, quantize)
     raise UsageError(
-        f"model: a file or a known name is required, found {type(model).__name__}; "
-        'a template is compiled with mode="train"'
+        "model: a file, a folder, a known name or a transformers model is required, "
+        f'found {type(model).__name__}; a template is compiled with mode="train"'
     )
 
 
-def _fill(directory: Path, made_by: Backend, path: Path, options: Options, progress: Progress) -> str:
+def _fill(
+    file: ModelFile, options: Options, progress: Progress, directory: Path, made_by: Backend
+) -> tuple[object, ...]:
+    """Put the program of a model into `directory`; returns what tells it from others."""
     # The compiler proper is imported here alone: a cached program never needs it.
     from ck.runtime.compilation import compile_into
 
-    text = compile_into(directory, path, options, made_by, progress)
-    (directory / "model.gguf").symlink_to(path.resolve())
-    return text
+    text = compile_into(directory, file, options, made_by, progress)
+    link = file.record()["file"]
+    if link is not None and file.path is not None:
+        (directory / link).symlink_to(file.path.resolve())
+    return text, None if file.path is None else file.path.resolve()

@@ -7,7 +7,7 @@ programs/<ir key>/               a run directory
     ir/NN-<stage>.mlir           every stage
     build/program.c  program.so  cc.log, or program.ll  program.o
     SHA256SUMS                   of what is loaded; checked before it is
-    model.gguf                   a link to the model
+    model.gguf, model            a link to the model, a file or a folder; none to one that was in memory
 """
 
 import hashlib

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME, PANEL_ROWS
-from ck.frontend.gguf import GgufFile
+from ck.frontend.model_file import ModelFile
 from ck.ir.rt.slots import WeightSlot
 from ck.runtime.library import library
 
@@ -28,7 +28,7 @@ class Weights:
 
     def __init__(
         self,
-        file: GgufFile,
+        file: ModelFile,
         slots: list[WeightSlot],
         constants: Mapping[str, NDArray[np.float32]],
         threads: int,
@@ -57,17 +57,15 @@ class Weights:
         raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
         self.region[offset : offset + len(raw)] = raw
 
-    def _load(self, file: GgufFile, slot: WeightSlot, offset: int, first: int) -> None:
+    def _load(self, file: ModelFile, slot: WeightSlot, offset: int, first: int) -> None:
         """Pack the rows of a slot from `first` on, a piece of them, and let go of the file's pages."""
         tensor = file.tensors[slot.name]
-        raw = file.raw(slot.name)
         if slot.storage == "vector":
-            self._copy(offset, raw)
+            self._copy(offset, file.rows(slot.name, 0, tensor.shape[0]))
             return
         n_out, n_in = slot.shape
         rows = min(ROWS_AT_A_TIME, n_out - first)
-        row_bytes = tensor.storage.row_bytes(n_in)
-        source = raw[first * row_bytes : (first + rows) * row_bytes]
+        source = file.rows(slot.name, first, rows)
         values: NDArray[Any] = source
         if slot.storage != tensor.storage.name:
             values = np.empty((rows, n_in), np.float32)
@@ -75,7 +73,7 @@ class Weights:
         panel_bytes = BY_NAME[slot.storage].matrix_packed_bytes(PANEL_ROWS, n_in)
         into = _address(self.region) + offset + first // PANEL_ROWS * panel_bytes
         getattr(library(), f"ck_pack_{slot.storage}")(into, _address(values), rows, n_in, 0, 1)
-        file.drop_pages(tensor.offset + first * row_bytes, rows * row_bytes)
+        file.drop_rows(slot.name, first, rows)
 
 
 def dequantize(storage: str, raw: NDArray[np.uint8], into: NDArray[np.float32]) -> None:
@@ -83,9 +81,9 @@ def dequantize(storage: str, raw: NDArray[np.uint8], into: NDArray[np.float32]) 
     getattr(library(), f"ck_dequantize_{storage}")(_address(into), _address(raw), into.size)
 
 
-def read_tensor(file: GgufFile, name: str) -> NDArray[np.float32]:
+def read_tensor(file: ModelFile, name: str) -> NDArray[np.float32]:
     """Tensor `name`, dequantised: its shape, f32, a fresh copy. Raises KeyError when the file has none."""
     tensor = file.tensors[name]
     values = np.empty(tensor.shape, np.float32)
-    dequantize(tensor.storage.name, file.raw(name), values)
+    dequantize(tensor.storage.name, file.rows(name, 0, tensor.shape[0]), values)
     return values

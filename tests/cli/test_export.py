@@ -53,7 +53,7 @@ def test_a_run_becomes_a_file(ck_main: Any, run: Path, tmp_path: Path) -> None:
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("x.gguf: a run at step 2, 0.41 MiB")
     assert holds(tmp_path / "x.gguf", 2)
-    assert open_model(tmp_path / "x.gguf").name == "a run"
+    assert open_model(tmp_path / "x.gguf").file.name == "a run"
     first = ck_main("export", str(run), "--to", "GGUF:F32", "-o", "y.gguf", "--step", "1", "--json")
     size = (tmp_path / "y.gguf").stat().st_size
     assert json.loads(first.out) == {

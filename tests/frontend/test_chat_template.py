@@ -124,7 +124,7 @@ ERRORS = [
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[ChatTemplate]:
-    source = open_model(model_path("smollm2-135m")).chat_template
+    source = open_model(model_path("smollm2-135m")).file.chat_template
     assert source is not None
     template = ChatTemplate(source, "<|im_start|>", "<|im_end|>")
     yield template
@@ -148,7 +148,7 @@ def test_the_demo_model_asks_for_a_reply(demo: ChatTemplate) -> None:
 def test_text_is_what_transformers_renders(name: str, count: int, asks: bool) -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    source = TEMPLATES.get(name) or open_model(model_path("smollm2-135m")).chat_template
+    source = TEMPLATES.get(name) or open_model(model_path("smollm2-135m")).file.chat_template
     assert source is not None
     extra: dict[str, Any] = {"enable_thinking": True} if name == "thinking" else {}
     tools = (

@@ -28,8 +28,8 @@ def test_the_demo_model_without_windows() -> None:
     assert (hp.rope_base, hp.rope_dims, hp.rope_factor, hp.attention_scale) == (1e5, 64, 1.0, 0.125)
     assert (hp.tied, hp.sliding_window) == (True, 0)
     assert not any(hp.is_local(layer) for layer in range(30))
-    assert source.name.startswith("Smollm2")
-    assert source.chat_template is not None
+    assert source.file.name.startswith("Smollm2")
+    assert source.file.chat_template is not None
 
 
 def test_the_demo_model_with_windows_gets_the_defaults_that_its_file_leaves_out() -> None:
@@ -40,7 +40,7 @@ def test_the_demo_model_with_windows_gets_the_defaults_that_its_file_leaves_out(
     assert [layer for layer in range(18) if not hp.is_local(layer)] == [5, 11, 17]
     assert (hp.layer_window(4), hp.layer_window(5)) == (512, 0)
     assert (hp.layer_rope(4), hp.layer_rope(5)) == ((1e4, 1.0), (1e6, 1.0))
-    assert source.chat_template is None
+    assert source.file.chat_template is None
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -37,7 +37,7 @@ def _pieces(pieces: list[str], scores: list[float], **rules: bool | int | None) 
     types += [TokenType.NORMAL] * len(pieces)
     index = {token: position for position, token in enumerate(tokens)}
     settings = {"add_bos": False, "add_eos": False, "add_space_prefix": False} | rules
-    return Tokenizer(
+    return Tokenizer.from_vocabulary(
         Vocabulary(
             kind="pieces",
             pre="default",
@@ -142,7 +142,7 @@ def test_texts_that_are_too_long_or_no_unicode_are_refused() -> None:
 
 def test_plain_text_that_spells_a_control_token_is_refused() -> None:
     vocabulary = ["<s>", "a"]
-    tokenizer = Tokenizer(
+    tokenizer = Tokenizer.from_vocabulary(
         Vocabulary(
             kind="byte_pairs",
             pre="gpt-2",

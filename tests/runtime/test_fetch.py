@@ -142,7 +142,7 @@ def test_without_disk_space_nothing_is_tried(shop: Shop, monkeypatch: pytest.Mon
 
 def test_without_pip(shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bare = tmp_path / "python"
-    bare.write_text("#!/bin/sh\necho \"$0: No module named pip\" >&2\nexit 1\n")
+    bare.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
     bare.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(bare))
     with pytest.raises(MachineError, match=r"pip is missing; run: .*python -m ensurepip"):
@@ -209,7 +209,7 @@ REFUSED: list[tuple[str, type[Exception], str]] = [
     ("https://example.org/x.gguf", UnsupportedError, "download the .gguf file and give its path"),
     ("Qwen/Qwen3-0.6B-GGUF:Q8_0", UnsupportedError, "no such file, and this version has no hub"),
     ("smolm2-135m", UsageError, "no such file; did you mean smollm2-135m?"),
-    ("missing.gguf", UsageError, "no such file; give a .gguf file, a run directory, or smollm2-135m or"),
+    ("missing.gguf", UsageError, "no such file; give a .gguf file, a model folder, a run dir"),
     ("", UsageError, "no such file"),
 ]
 
@@ -247,10 +247,18 @@ def test_run_directories_are_checked(text: str, kind: type[Exception], words: st
 
 
 def test_directories_without_a_record(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"must have run.json, it has none; give a .gguf file"):
+    with pytest.raises(UsageError, match=r"must have config.json, of a model, or run.json, of a run; it has"):
         resolve.resolve_model(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UnsupportedError, match="reads GGUF files, not model folders"):
+    assert resolve.resolve_model(str(tmp_path)) == tmp_path
+    (tmp_path / "run.json").write_text('{"model": {"file": "model"}}')
+    with pytest.raises(UsageError, match=r"model\.file must be a model in the directory, model is not there"):
+        resolve.resolve_model(str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert resolve.resolve_model(str(tmp_path)) == tmp_path / "model"
+    (tmp_path / "run.json").write_text('{"model": {"file": null}}')
+    with pytest.raises(UsageError, match="the program was made of a model in memory; give the model itself"):
         resolve.resolve_model(str(tmp_path))
 
 

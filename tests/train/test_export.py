@@ -160,7 +160,7 @@ def test_weights_come_back_from_the_folder(arch: str, to_folder: Export) -> None
 def test_a_file_reads_back_as_the_same_model(hp: HyperParameters, to_gguf: Export) -> None:
     source = open_model(to_gguf(hp, name="a name"))
     assert source.hp == hp
-    assert source.name == "a name"
+    assert source.file.name == "a name"
     for name, values in random_weights(hp).items():
         assert np.array_equal(read_tensor(source.file, name), values), name
 

@@ -57,6 +57,16 @@ class GgufFile:
         tensor = self.tensors[name]
         return self._bytes[tensor.offset : tensor.offset + tensor.n_bytes]
 
+    def rows(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        """The stored bytes of rows [first, first + count): of a vector, of its elements."""
+        row_bytes = self.tensors[name].row_bytes
+        return self.raw(name)[first * row_bytes : (first + count) * row_bytes]
+
+    def drop_rows(self, name: str, first: int, count: int) -> None:
+        """Let go of the resident pages of these rows; reading them again brings them back."""
+        tensor = self.tensors[name]
+        self.drop_pages(tensor.offset + first * tensor.row_bytes, count * tensor.row_bytes)
+
     def header_digest(self) -> str:
         """SHA-256, in hex, of the header's bytes, the file's size, and the one tensor that is not weights."""
         digest = hashlib.sha256(memoryview(self._map)[: self._n_header_bytes])

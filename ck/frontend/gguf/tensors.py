@@ -32,6 +32,11 @@ class GgufTensor:
     offset: int
     n_bytes: int
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, of one element of a vector."""
+        return self.n_bytes // self.shape[0]
+
 
 def read_tensors(cursor: Cursor, count: int, alignment: int, n_file_bytes: int) -> dict[str, GgufTensor]:
     """The `count` tensors described at the cursor, in file order.

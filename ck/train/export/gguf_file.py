@@ -14,7 +14,7 @@ from ck.dtypes import BY_NAME
 from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
-from ck.frontend.model import open_model
+from ck.frontend.model import GgufModel
 from ck.frontend.rope import DIVISORS
 from ck.frontend.vocabulary import read_vocabulary
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
@@ -166,9 +166,9 @@ def _check_header(path: Path, scratch: Path, hp: HyperParameters) -> None:
 
     Raises MalformedError when its vocabulary is none.
     """
-    model = open_model(scratch)
-    read_vocabulary(model.file.metadata, hp.n_vocab)
-    stored = asdict(model.hp)
+    file = GgufModel(scratch)
+    read_vocabulary(file.metadata, hp.n_vocab)
+    stored = asdict(file.hyperparameters())
     for name, value in asdict(hp).items():
         # A header's floats are f32.
         round_: Callable[[Any], Any] = np.float32 if isinstance(value, float) else lambda exact: exact

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import MalformedError
-from ck.frontend.gguf import GgufFile
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
     HEAD_DIM_LIMIT,
@@ -20,9 +19,9 @@ from ck.frontend.hyperparameters import (
     WIDTH_LIMIT,
     HyperParameters,
 )
-from ck.frontend.model import open_model
+from ck.frontend.model import GgufModel, open_model
+from ck.frontend.model_file import ModelFile
 from ck.frontend.rope import DIVISORS
-from ck.frontend.tokenizer import Tokenizer
 from ck.runtime.resolve import run_directory
 from ck.runtime.weights import read_tensor
 from ck.train.checkpoints import Checkpoints
@@ -153,9 +152,9 @@ _RANGES = {
 
 
 class StoredWeights(Mapping[str, NDArray[np.float32]]):
-    """The tensors of a GGUF file, dequantised when asked for."""
+    """The tensors of a model file, dequantised when asked for."""
 
-    def __init__(self, file: GgufFile) -> None:
+    def __init__(self, file: ModelFile) -> None:
         self._file = file
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -170,13 +169,12 @@ class StoredWeights(Mapping[str, NDArray[np.float32]]):
 
 def source_of_gguf(path: Path) -> ExportSource:
     """The model in a GGUF file, whatever its storage types. Raises what `open_model` raises."""
-    model = open_model(path)
-    metadata = model.file.metadata
+    file = GgufModel(path)
     return ExportSource(
-        name=model.name,
+        name=file.name,
         step=None,
-        hp=model.hp,
-        weights=StoredWeights(model.file),
-        vocabulary={key: metadata[key] for key in metadata if key.startswith("tokenizer.")},
-        tokenizer_json=Tokenizer.from_gguf(model.file).to_json(),
+        hp=open_model(file).hp,
+        weights=StoredWeights(file),
+        vocabulary={key: file.metadata[key] for key in file.metadata if key.startswith("tokenizer.")},
+        tokenizer_json=file.tokenizer().to_json(),
     )

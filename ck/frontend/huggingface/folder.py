@@ -1,0 +1,124 @@
+"""`FolderModel`: a folder as transformers saves it: config.json, safetensors, tokenizer.json, a template."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ck.errors import CkError, UnsupportedError, UsageError
+from ck.frontend.gguf.cursor import shown
+from ck.frontend.huggingface.config_files import named, read_bytes, read_object, read_optional, read_text
+from ck.frontend.huggingface.shards import ShardedTensors
+from ck.frontend.huggingface.transformers_model import TransformersModel, end_ids, template_text
+
+if TYPE_CHECKING:
+    from ck.frontend.tokenizer import Tokenizer
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+TEMPLATE = "chat_template.jinja"
+SETTINGS = "tokenizer_config.json"
+TEMPLATE_LIMIT_BYTES = 1 << 20
+# Of tokenizers that are not the library's own.
+_OTHERS = ("tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
+class FolderModel(TransformersModel):
+    """The model in the folder at `path`, its matrices stored as `quantize` unless that is None.
+
+    Raises MalformedError when a file breaks its format or files do not fit together, UnsupportedError when
+    config.json asks for a model that ck does not have, UsageError when a file cannot be read.
+    """
+
+    def __init__(self, path: Path, quantize: str | None = None) -> None:
+        self.path = path
+        config = read_object(path / CONFIG)
+        self._shards = ShardedTensors(path)
+        super().__init__(config, named(path / CONFIG), self._shards, quantize, shown(self.name))
+        self._quantize = quantize
+        self._ends = end_ids(config.get("eos_token_id"), named(path / CONFIG))
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.absolute().name
+
+    @property
+    def chat_template(self) -> str | None:
+        """chat_template.jinja, else the template in tokenizer_config.json; None for a base model."""
+        file = self.path / TEMPLATE
+        if os.path.lexists(file):
+            return read_text(file, TEMPLATE_LIMIT_BYTES)
+        return template_text(self._settings.get("chat_template"), named(self.path / SETTINGS))
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is a tokenizer.json, or another tokenizer's file, which is refused."""
+        return any(os.path.lexists(self.path / name) for name in (TOKENIZER, *_OTHERS))
+
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer of tokenizer.json. Raises MalformedError, UnsupportedError, UsageError for none."""
+        from ck.frontend.huggingface import tokenizer as made
+
+        path = self.path / TOKENIZER
+        if not os.path.lexists(path):
+            raise self._no_tokenizer()
+        generation = self.path / "generation_config.json"
+        ends = end_ids(read_optional(generation).get("eos_token_id"), named(generation))
+        text = read_bytes(path, made.TOKENIZER_LIMIT_BYTES)
+        files = made.TokenizerFiles(text, named(path), self._settings, (*ends, *self._ends))
+        return made.make_tokenizer(files, self._hp.n_vocab)
+
+    def _no_tokenizer(self) -> CkError:
+        other = next((name for name in _OTHERS if os.path.lexists(self.path / name)), None)
+        where = f"{shown(self.name)}: must have {TOKENIZER}"
+        if other is None:
+            return UsageError(f"{where} for text, it has none")
+        hint = "load the tokenizer with transformers and save_pretrained it"
+        return UnsupportedError(f"{where}, found only {other}; {hint}")
+
+    @cached_property
+    def _settings(self) -> Mapping[str, Any]:
+        """tokenizer_config.json, and special_tokens_map.json where that says nothing."""
+        return {
+            **read_optional(self.path / "special_tokens_map.json"),
+            **read_optional(self.path / SETTINGS),
+        }
+
+    def drop_header_pages(self) -> None:
+        """Let go of the resident pages of headers."""
+        for file in self._shards.files.values():
+            file.drop_header_pages()
+
+    def header_digest(self) -> str:
+        """SHA-256, in hex, of what decides the program and of every file with tensors: no tensor is read."""
+        lines = [super().header_digest(), *(" ".join(map(str, file.values())) for file in self._files)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What run.json keeps."""
+        return {
+            "file": "model",
+            "path": str(self.path.resolve()),
+            "header_sha256": self.header_digest(),
+            "quantize": self._quantize,
+            "files": self._files,
+        }
+
+    @cached_property
+    def _files(self) -> list[dict[str, Any]]:
+        """Name, bytes, time and header of every file with tensors."""
+        found: list[dict[str, Any]] = []
+        for name, file in self._shards.files.items():
+            info = (self.path / name).stat()
+            found.append(
+                {
+                    "name": name,
+                    "n_bytes": info.st_size,
+                    "mtime_ns": info.st_mtime_ns,
+                    "header_sha256": file.header_digest(),
+                }
+            )
+        return found
