@@ -24,8 +24,8 @@ What an op updates is written where it lies: a cache, and the states of training
 moments).
 
 What a function returns twice is copied. Raises for a function without a live count `n`, for one that returns
-an argument, a view, a state or what is written over another value, and for a kernel's weight without a layout
-or rows that are not one a token.
+an argument, a view, a state or what is written over another value, for a kernel's weight without a layout
+or rows that are not one a token, and for an entry with a name used twice.
 """
 
 from collections.abc import Sequence
@@ -107,12 +107,22 @@ class _Function:
             arg.name_hint = value.name_hint
         for value, arg in zip(self.old.args, self.block.args, strict=False):
             self.buffers[value] = arg
+        if "ck.entry" in function.attributes:
+            self._require_names()
         self.outputs = dict(zip(self.returned, self.block.args[len(inputs) :], strict=True))
         self.live = next((arg for arg in self.block.args if arg.name_hint == "n"), None)
         self.capacity = shape(self.old.args[0].type)[0]
 
     def emit(self, op: Operation) -> None:
         self.block.add_op(op)
+
+    def _require_names(self) -> None:
+        """Raises VerifyException for an entry two of whose buffers could not be told apart by their names."""
+        names = [arg.name_hint or "" for arg in self.block.args]
+        again = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if again is not None:
+            called = f"are called {again}" if again else "have no name"
+            raise VerifyException(f"@{self.name}: two arguments or results {called}: an entry's are found by name")
 
     def build(self) -> Block:
         if self.live is None:

@@ -259,7 +259,8 @@ class Drawing:
         cuts = sorted({self.choose(range(1, max(2, x.columns))) for _ in range(2)} - {x.columns})
         sizes = tuple(end - begin for begin, end in pairwise((0, *cuts, x.columns)))
         first = self.add(SplitOp, x.name, sizes=sizes)
-        names = (first, *(f"{first}_{place}" for place in range(1, len(sizes))))
+        # Not first_1: a digit after an underscore is the printer's, and is not part of a name.
+        names = (first, *(f"{first}p{place}" for place in range(1, len(sizes))))
         self.nodes[-1] = replace(self.nodes[-1], others=names[1:])
         for name, columns in zip(names, sizes, strict=True):
             self.keep(name, x.per_token, columns)
