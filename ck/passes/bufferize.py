@@ -122,7 +122,9 @@ class _Function:
         again = next((name for place, name in enumerate(names) if name in names[:place]), None)
         if again is not None:
             called = f"are called {again}" if again else "have no name"
-            raise VerifyException(f"@{self.name}: two arguments or results {called}: an entry's are found by name")
+            raise VerifyException(
+                f"@{self.name}: two arguments or results {called}: an entry's are found by name"
+            )
 
     def build(self) -> Block:
         if self.live is None:
