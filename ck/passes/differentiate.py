@@ -33,7 +33,7 @@ from xdsl.builder import Builder
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, SymbolRefAttr
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
@@ -97,6 +97,10 @@ class _Cotangents:
         if isinstance(producer, Accumulates) and producer.accumulator is None:
             # Only the part's own op reads what it would overwrite, so it adds in its kernel.
             made = producer.with_accumulator(total)
+            new = dict(zip(producer.results, made.results, strict=True))
+            # Another of its results may be waiting as a part of something else.
+            for waiting in self.parts.values():
+                waiting[:] = [new[v] if isinstance(v, OpResult) and v in new else v for v in waiting]
             Rewriter.replace_op(producer, made)
             return made.results[made.ACCUMULATED]
         return self.builder.insert(AccumulateOp.build_op(total, part)).y

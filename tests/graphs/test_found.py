@@ -1,5 +1,6 @@
 """What the random programs found, each as the smallest program that shows it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ck.frontend.graph import Plan, build_graph
 from ck.ir.evaluate import find_function
 from ck.ir.ops.add import AddOp
 from ck.ir.ops.linear import LinearOp
+from ck.ir.ops.packed_conv1d import PackedConv1dOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.silu import SiluOp
 from ck.ir.types import WeightType, trained
@@ -52,3 +54,16 @@ def test_heads_that_attention_would_write_past_are_refused() -> None:
     hp = small(ARCHITECTURES[0], head_dim=8, rope_dims=8)
     with pytest.raises(UnsupportedError, match=r"a multiple of 16 are required .* found 8"):
         build_graph(hp, find_architecture(hp.arch), {}, Plan(4, 64, "f32"))
+
+
+def test_an_op_that_accumulates_one_gradient_keeps_its_other(tmp_path: Path) -> None:
+    """The convolution's gradient op was made anew to add to that of its taps; its d_a was the old op's."""
+    weights = {"u": trained(3, 3), "w": trained(3, 3)}
+    nodes = [
+        node(LinearOp, "x u -> a"),
+        node(PackedConv1dOp, "a w starts -> b"),
+        node(LinearOp, "b w -> c"),
+        node(AddOp, "a c -> y"),
+    ]
+    packed = replace(graph(3, weights, nodes, "y"), inputs=("x", "starts", "n"))
+    check_training(training(packed), tmp_path)
