@@ -24,7 +24,7 @@ _FLAGS: dict[str, tuple[type, str]] = {
     "hidden_dim": (int, "Width of the feed-forward.  [default: 512]"),
     "num_heads": (int, "Query heads.  [default: 8]"),
     "num_kv_heads": (int, "Key and value heads.  [default: 4]"),
-    "head_dim": (int, "Width of a head, a multiple of 16.  [default: the template's, else embed-dim / num-heads]"),
+    "head_dim": (int, "Width of a head; 16 divides it.  [default: the template's, or embed-dim / num-heads]"),
     "vocab_size": (int, "Tokens of a new tokenizer.  [default: 1024]"),
     "context_len": (int, "Positions of the model.  [default: 512]"),
     "init": (

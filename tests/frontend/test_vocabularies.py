@@ -1,0 +1,41 @@
+"""What a family's tokenizer is known by: its pattern, whether texts start with BOS, what ends a reply."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Regex, pre_tokenizers
+
+from ck.frontend.architectures.vocabularies import PRETOKENIZERS
+from ck.frontend.model import GgufModel
+from tests.frontend.make_gguf import write_tiny
+from tests.frontend.raw_gguf import STRING, U32, parse, text, u32
+
+PROSE = (Path(__file__).parents[1] / "data" / "prose.txt").read_text()
+TRICKY = "it's IT'S we'll  two\tspaces \n\n x2 1234 a1b2 …?!\r\n\r\n 中文 naïve e\u0301 🙂🙂  _f( \u00a0x  "
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("sample", [PROSE, TRICKY])
+def test_qwens_words_are_transformers(sample: str) -> None:
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    (pattern,) = PRETOKENIZERS["qwen2"].patterns
+    ours, theirs = (pre_tokenizers.Split(Regex(p), "isolated") for p in (pattern, PRETOKENIZE_REGEX))
+    assert ours.pre_tokenize_str(sample) == theirs.pre_tokenize_str(sample)
+
+
+def test_qwens_texts_have_no_bos_and_two_ends(tmp_path: Path) -> None:
+    raw = parse(write_tiny(tmp_path / "tiny.gguf", pairs=True).read_bytes())
+    raw.set("tokenizer.ggml.pre", STRING, text("qwen2"))
+    raw.set("tokenizer.ggml.eos_token_id", U32, u32(2))
+    path = tmp_path / "qwen.gguf"
+    path.write_bytes(raw.pack())
+    tokenizer = GgufModel(path).tokenizer()
+    assert not tokenizer.add_bos
+    assert tokenizer.encode("") == []
+    ids = tokenizer.encode("ab")
+    assert tokenizer.bos_id not in ids
+    assert tokenizer.decode(ids) == "ab"
+    # The header names one; the text of the other is known.
+    assert tokenizer.eos_id == 2
+    assert tokenizer.eog_ids == {2, 3}
