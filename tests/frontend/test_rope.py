@@ -171,7 +171,7 @@ def exported(path: Path, **changes: Any) -> GgufFile:
         "tokenizer.ggml.tokens": ["0", "1", "01", *(f"<{n}>" for n in range(3, hp.n_vocab))],
         "tokenizer.ggml.token_type": types,
     }  # fmt: skip
-    export_gguf(path, hp, random_weights(hp), keys)
+    export_gguf(path, hp, random_weights(hp), keys, name="a name")
     return GgufFile(path)
 
 

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from xdsl.dialects.builtin import FloatAttr, f32
 
 from ck.errors import GateError
+from ck.frontend.architectures import ARCHITECTURES
 from ck.ir.ops.adamw import AdamwOp
 from ck.ir.ops.gelu_tanh import GeluTanhOp
 from ck.ir.ops.rms_norm import RmsNormOp
@@ -17,8 +19,8 @@ from ck.ir.ops.silu import SiluBwdOp, SiluOp
 from ck.passes.differentiate import _Cotangents
 from ck.passes.fuse_linear import FuseLinearPass
 from ck.runtime.trainable import Hyper, compile_trainable
-from ck.train.config import load_config
-from ck.train.parity import checks, rules, stages, update
+from ck.train.config import OptimConfig, load_config
+from ck.train.parity import checks, modules, rules, stages, update
 from ck.train.parity.figures import Check, relatives
 from ck.train.parity.graphs import Problem, forward
 from ck.train.parity.report import parity
@@ -48,6 +50,23 @@ def scaled(rule: Callable[..., Any], factor: float) -> Callable[..., Any]:
         return (b.insert(ScaleOp.build_op(slope, factor=factor)).y, *others)
 
     return wrong
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_right_model_departs_nowhere(family: str) -> None:
+    """Every op that a module corresponds to is compared: with biases it is the sum, not the product."""
+    model, rng = template(family), np.random.default_rng(0)
+    weights = {
+        name: values + np.float32(0.1) * rng.standard_normal(values.shape, np.float32)
+        for name, values in model.initial_weights().items()
+    }
+    problem = Problem(model, weights, documents([9, 14, 3]), CHOICES)
+    ran, theirs = forward(problem), modules.run_modules(problem, OptimConfig())
+    assert modules.first_forward(ran, theirs) is None
+    assert modules.first_backward(ran, rules.walk_back(ran, model.shapes), theirs) is None
+    biases = {name for name in model.shapes if name.endswith(".bias")}
+    compared_ones = set(modules._counterparts(ran).values()) & set(theirs.outputs)
+    assert biases <= compared_ones
 
 
 @pytest.mark.parametrize(
