@@ -78,6 +78,23 @@ void ck_packed_conv1d_bwd(float* dx, void* dw, const float* x, const void* w, co
                           const int32_t* starts, int64_t n, int64_t d, int64_t taps, int64_t add, int tid,
                           int nth);
 
+// delta_rule: S = e^g S; S += k (x) beta * (v - S^T k); y = scale * S^T q, one row after the other, for every
+// value head; state [heads][key_dim][value_dim], zeros at pos 0. packed_delta_rule: from zeros in every
+// document of training rows; states: S at every 64th row of a document, for bwd. Split: heads' columns, in
+// bwd documents' key heads.
+void ck_delta_rule(float* state, float* y, const float* q, const float* k, const float* v, const float* g,
+                   const float* beta, int64_t n, int64_t pos, int64_t heads, int64_t key_heads,
+                   int64_t key_dim, int64_t value_dim, int64_t cyclic, float scale, int tid, int nth);
+void ck_packed_delta_rule(float* y, float* states, const float* q, const float* k, const float* v,
+                          const float* g, const float* beta, const int32_t* starts, int64_t n, int64_t heads,
+                          int64_t key_heads, int64_t key_dim, int64_t value_dim, int64_t cyclic, float scale,
+                          int tid, int nth);
+void ck_packed_delta_rule_bwd(float* dq, float* dk, float* dv, float* dg, float* dbeta, const float* q,
+                              const float* k, const float* v, const float* g, const float* beta,
+                              const float* states, const float* dy, const int32_t* starts, int64_t n,
+                              int64_t heads, int64_t key_heads, int64_t key_dim, int64_t value_dim,
+                              int64_t cyclic, float scale, int tid, int nth);
+
 // Training. All f32; `n` live rows; `add` 0 overwrites the output, 1 adds to it.
 // matmul: nt y[t][o] = sum_k x[t][k] * w[o][k], w [n_out][n_in]; nn y[t][j] = sum_k x[t][k] * w[k][j], w
 // [n_in][n_out]; _add: addend + that, y may be addend; tn y[i][j] = sum_t a[t][i] * b[t][j], a [n][n_out],

@@ -1,5 +1,5 @@
-// causal_conv1d: bit for bit the contract on every path and weight type, in any slices, and cut into any chunks;
-// at position 0 a state of NaN reaches nothing.
+// causal_conv1d: bit for bit the contract on every path and weight type, in any slices, and cut into any
+// chunks; at position 0 a state of NaN reaches nothing.
 #include <math.h>
 
 #include "../cpu.h"
@@ -23,7 +23,8 @@ static void store_weights(float* w, void* packed, const char* type, int64_t d, i
         to[i] = is_f16 ? ck_float_f16(w[i]) : (uint16_t)(ck_float_bits(w[i]) >> 16);
         w[i] = is_f16 ? ck_f16_float(to[i]) : ck_bf16_float(to[i]);
     }
-    (is_f32 ? ck_pack_f32 : is_f16 ? ck_pack_f16 : ck_pack_bf16)(packed, is_f32 ? (void*)w : to, d, taps, 0, 1);
+    (is_f32 ? ck_pack_f32 : is_f16 ? ck_pack_f16 : ck_pack_bf16)(packed, is_f32 ? (void*)w : to, d, taps, 0,
+                                                                 1);
     ck_buffer_free(halves);
 }
 
@@ -78,7 +79,8 @@ static void check_shapes(conv_fn* conv, const char* name, const char* symbol) {
     const char* type = strrchr(symbol, '_') + 1;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int nth = 1; nth < 4; nth++)
-            check(conv, name, type, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], shapes[i][4], nth);
+            check(conv, name, type, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], shapes[i][4],
+                  nth);
 }
 
 int main(void) {

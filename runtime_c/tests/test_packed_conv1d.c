@@ -1,5 +1,5 @@
-// packed_conv1d: bit for bit the contract on every path, both ways, in any slices; a document of NaN reaches no
-// other's rows.
+// packed_conv1d: bit for bit the contract on every path, both ways, in any slices; a document of NaN reaches
+// no other's rows.
 #include <math.h>
 
 #include "../cpu.h"

@@ -64,7 +64,7 @@ class Drawing:
     STEPS: ClassVar[dict[str, int]] = {
         "unary": 3, "norm": 2, "linear": 3, "binary": 3, "residual": 2, "gated": 1, "fan": 1, "view": 2,
         "turn": 1, "heads": 1, "embed": 1, "bias": 1, "attend": 2, "layers": 1,
-        "smooth": 1, "length": 1, "factor": 1, "parts": 2, "convolve": 2,
+        "smooth": 1, "length": 1, "factor": 1, "parts": 2, "convolve": 2, "recall": 1,
     }  # fmt: skip
 
     def __init__(self, choose: Choose) -> None:
@@ -375,4 +375,8 @@ class Drawing:
 
     def convolve(self) -> None:
         """A filter of every column, as the kind of program has it."""
+        raise NotImplementedError
+
+    def recall(self) -> None:
+        """A delta rule, as the kind of program has it."""
         raise NotImplementedError

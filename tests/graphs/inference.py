@@ -10,10 +10,12 @@ from xdsl.dialects.builtin import ModuleOp
 
 from ck.ir.ops.attention import AttentionOp
 from ck.ir.ops.causal_conv1d import CausalConv1dOp
+from ck.ir.ops.delta_rule import DeltaRuleOp
 from ck.ir.ops.kv_append import KvAppendOp
 from ck.ir.types import KvType, StateType, shape
 from tests.graphs.drawing import TAPS, Choose, Drawing, Value
 from tests.graphs.program import Graph, function
+from tests.graphs.recurrent import draw_rule
 
 ROWS = (1, 2, 3, 4, 5, 7, 8, 9)
 WINDOWS = (0, 1, 2, 5, 50, 1000)
@@ -95,6 +97,12 @@ class InferenceDrawing(Drawing):
         state = self.fresh(StateType.of(taps - 1, x.columns), "state")
         n, pos = self._input("n"), self._input("pos")
         self.keep(self.add(CausalConv1dOp, state, x.name, w, n, pos), 1, x.columns)
+
+    def recall(self) -> None:
+        names, properties, sizes = draw_rule(self, self.pick(rows=True))
+        state = self.fresh(StateType.of(*sizes), "state")
+        n, pos = self._input("n"), self._input("pos")
+        self.keep(self.add(DeltaRuleOp, state, *names, n, pos, **properties), 1, sizes[0] * sizes[2])
 
     def _read(self, q: Value, kept: str, heads: int, capacity: int) -> None:
         window, scale = self.choose(WINDOWS), self.choose(SCALES)

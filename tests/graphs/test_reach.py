@@ -14,6 +14,7 @@ from ck.ir.ops import OPS
 from ck.ir.ops.accumulate import AccumulateOp
 from ck.ir.ops.adamw import AdamwOp
 from ck.ir.ops.cache import CacheOp
+from ck.ir.ops.delta_rule import ORDERS
 from ck.ir.ops.embed import EmbedOp
 from ck.ir.ops.fused import FusedOp, YieldOp
 from ck.ir.ops.gain import FORMS
@@ -32,6 +33,7 @@ from ck.ir.types import CacheType, KvType, WeightType, shape
 from tests.graphs import inference, train
 from tests.graphs.drawing import CAPS, COLUMNS, EPS, FACTORS, TAPS
 from tests.graphs.program import Graph
+from tests.graphs.recurrent import RULE_HEADS
 from tests.graphs.torch_meaning import MEANINGS
 
 MADE_BY_PASSES = (
@@ -98,6 +100,9 @@ def test_every_op_is_reached_and_read_by_pytorch() -> None:
         ("ck.packed_attention", "scale", inference.SCALES),
         ("ck.l2_norm", "eps", EPS),
         ("ck.gain", "form", FORMS),
+        ("ck.delta_rule", "order", ORDERS),
+        ("ck.delta_rule", "heads", {heads for heads, _ in RULE_HEADS}),
+        ("ck.packed_delta_rule", "order", ORDERS),
         ("ck.reshape", "per_token", (1, 2, 3, 4, 8)),
     ],
 )

@@ -198,6 +198,42 @@ def _packed_conv1d(run: Meaning, op: CkOp, x: Tensor, w: Tensor, starts: Tensor)
     return torch.cat([_convolve(rows, w) for rows in documents])
 
 
+def _by_rule(
+    op: CkOp, state: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rows of one document from a state, by the paper's form: S [V, K] is multiplied by (I - beta k k^T)."""
+    heads, key_heads = _whole(op, "heads"), _whole(op, "key_heads")
+    cyclic = str_value(op.properties["order"]) == "cyclic"
+    chosen = [h % key_heads if cyclic else h // (heads // key_heads) for h in range(heads)]
+    q, k = (part.reshape(len(part), key_heads, -1)[:, chosen, :, None] for part in (q, k))
+    v = v.reshape(len(v), heads, -1, 1)
+    s, rows = state.transpose(1, 2), [v.new_zeros(0, heads, v.shape[2])]
+    eye = torch.eye(k.shape[2], dtype=k.dtype)
+    for t in range(len(q)):
+        rate, key = beta[t, :, None, None], k[t]
+        s = s * g[t].exp()[:, None, None] @ (eye - rate * key @ key.transpose(1, 2))
+        s = s + rate * v[t] @ key.transpose(1, 2)
+        rows.append(_real(op, "scale") * (s @ q[t])[None, ..., 0])
+    return torch.cat(rows).reshape(len(q), -1), s.transpose(1, 2)
+
+
+def _delta_rule(run: Meaning, op: CkOp, state: str, *rest: Any) -> Tensor:
+    *rows, _, pos = rest
+    before = run.histories[state] if pos else torch.zeros_like(run.histories[state])
+    y, after = _by_rule(op, before, *rows)
+    run.histories[state] = after.float().double()
+    return y
+
+
+def _packed_delta_rule(run: Meaning, op: CkOp, *rest: Any) -> Tensor:
+    *rows, starts = rest
+    _, lengths = torch.unique_consecutive(starts, return_counts=True)
+    documents = zip(*(part.split(lengths.tolist()) for part in rows), strict=True)
+    heads = _whole(op, "heads")
+    sizes = heads, rows[0].shape[1] // _whole(op, "key_heads"), rows[2].shape[1] // heads
+    return torch.cat([_by_rule(op, rows[0].new_zeros(sizes), *document)[0] for document in documents])
+
+
 def _gain(run: Meaning, op: CkOp, x: Tensor, w: Tensor) -> Tensor:
     return x * (w if str_value(op.properties["form"]) == "w" else -torch.exp(w))
 
@@ -231,6 +267,8 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "ck.split": lambda run, op, x: x.split(ints_value(op.properties["sizes"]), dim=1),
     "ck.causal_conv1d": _causal_conv1d,
     "ck.packed_conv1d": _packed_conv1d,
+    "ck.delta_rule": _delta_rule,
+    "ck.packed_delta_rule": _packed_delta_rule,
     "ck.rope_table": _rope_table,
     "ck.rope": _rope,
     "ck.kv_append": _kv_append,

@@ -9,11 +9,13 @@ from ck.ir.op import attr
 from ck.ir.ops.cross_entropy import CrossEntropyOp
 from ck.ir.ops.packed_attention import PackedAttentionOp
 from ck.ir.ops.packed_conv1d import PackedConv1dOp
+from ck.ir.ops.packed_delta_rule import PackedDeltaRuleOp
 from ck.ir.types import trained
 from ck.runtime.trainable import Hyper
 from tests.graphs.drawing import TAPS, Choose, Drawing
 from tests.graphs.inference import HEADS, ROWS, SCALES, STYLES
 from tests.graphs.program import Graph, function
+from tests.graphs.recurrent import draw_rule
 
 WINDOWS = (0, 1, 2, 3, 50)
 HYPERS = (
@@ -122,6 +124,11 @@ class _Training(Drawing):
         x = self.pick(rows=True)
         w = self.matrix(x.columns, self.choose(TAPS))
         self.keep(self.add(PackedConv1dOp, x.name, w, self._input("starts")), 1, x.columns)
+
+    def recall(self) -> None:
+        names, properties, sizes = draw_rule(self, self.pick(rows=True))
+        made = self.add(PackedDeltaRuleOp, *names, self._input("starts"), **properties)
+        self.keep(made, 1, sizes[0] * sizes[2])
 
     def results(self) -> tuple[str, ...]:
         """A loss, rows, or both; something trained is always among what they depend on."""

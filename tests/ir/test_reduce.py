@@ -175,7 +175,7 @@ def test_a_scheduled_program_stays_whole() -> None:
     def fails(module: ModuleOp) -> bool:
         text = str(module)
         are_whole.append(called(module) <= {op.sym_name.data for op in module.ops})
-        return "rt.launch" in text and "math.sqrt" in text and "@ck_attention_f32" in text
+        return "rt.launch" in text and "math.sqrt" in text and "@ck_attention_" in text
 
     are_whole: list[bool] = []
     reduction = Reduction(module, fails)

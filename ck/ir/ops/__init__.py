@@ -9,6 +9,7 @@ from ck.ir.ops.bias_add import BiasAddOp
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.causal_conv1d import CausalConv1dOp
 from ck.ir.ops.cross_entropy import CrossEntropyBwdOp, CrossEntropyOp
+from ck.ir.ops.delta_rule import DeltaRuleOp
 from ck.ir.ops.embed import EmbedBwdOp, EmbedOp
 from ck.ir.ops.exp import ExpOp
 from ck.ir.ops.fused import FusedOp, YieldOp
@@ -24,6 +25,7 @@ from ck.ir.ops.matmul import MatmulOp
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.packed_attention import PackedAttentionBwdOp, PackedAttentionOp
 from ck.ir.ops.packed_conv1d import PackedConv1dBwdOp, PackedConv1dOp
+from ck.ir.ops.packed_delta_rule import PackedDeltaRuleBwdOp, PackedDeltaRuleOp
 from ck.ir.ops.quantize_rows import QuantizeRowsOp
 from ck.ir.ops.reduce_rows import ReduceRowsOp
 from ck.ir.ops.reshape import ReshapeOp
@@ -49,6 +51,7 @@ OPS: tuple[type[CkOp], ...] = (
     CausalConv1dOp,
     CrossEntropyBwdOp,
     CrossEntropyOp,
+    DeltaRuleOp,
     EmbedBwdOp,
     EmbedOp,
     ExpOp,
@@ -69,6 +72,8 @@ OPS: tuple[type[CkOp], ...] = (
     PackedAttentionOp,
     PackedConv1dBwdOp,
     PackedConv1dOp,
+    PackedDeltaRuleBwdOp,
+    PackedDeltaRuleOp,
     QuantizeRowsOp,
     ReduceRowsOp,
     ReshapeOp,

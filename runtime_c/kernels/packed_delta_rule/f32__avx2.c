@@ -1,0 +1,3 @@
+#define CK_PACKED_DELTA_RULE ck_packed_delta_rule__avx2
+#define CK_PACKED_DELTA_RULE_BWD ck_packed_delta_rule_bwd__avx2
+#include "packed_delta_rule.inc"
