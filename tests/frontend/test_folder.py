@@ -15,7 +15,7 @@ from ck.frontend.architectures import ARCHITECTURES
 from ck.frontend.huggingface.folder import FolderModel
 from ck.frontend.model import open_file, open_model
 from ck.runtime.weights import read_tensor
-from tests.frontend.folders import write_folder
+from tests.frontend.folders import add_tokenizer, byte_level, write_folder
 from tests.frontend.malformed_folders import BROKEN, HEAD, WHOLE, shard, tensors_of
 from tests.frontend.random_models import random_weights, small
 
@@ -122,3 +122,32 @@ def test_a_broken_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
     assert str(caught.value).startswith("folder")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_whole_file_counts_before_an_index(tmp_path: Path) -> None:
+    """As for transformers: what an interrupted download of shards left does not matter."""
+    path = write_folder(tmp_path / "folder", small("llama"))
+    (path / "model.safetensors.index.json").write_text("{}")
+    assert [file["name"] for file in FolderModel(path).record()["files"]] == [WHOLE]
+
+
+@pytest.mark.parametrize("name", [WHOLE, "config.json", "tokenizer.json"])
+def test_changed_bytes_give_a_model_or_one_error(name: str, tmp_path: Path) -> None:
+    path = add_tokenizer(write_folder(tmp_path / "folder", small("llama", n_vocab=700)), byte_level())
+    whole = (path / name).read_bytes()
+    rng = np.random.default_rng(5)
+    errors: list[str] = []
+    for _ in range(150):
+        data = bytearray(whole)
+        # What is read of tensors is their header, at the start.
+        for at in rng.integers(0, min(len(data), 2500), rng.integers(1, 4)):
+            data[at] = rng.integers(0, 256)
+        (path / name).write_bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.2 else data)
+        try:
+            model = FolderModel(path)
+            model.header_digest()
+            model.tokenizer().encode("a word")
+        except CkError as error:
+            errors.append(str(error))
+    assert errors
+    assert not any("\n" in error for error in errors)
