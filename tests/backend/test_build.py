@@ -1,5 +1,6 @@
 """The compiler's command is the user's: whatever stands in $CC ends in a program or in one line."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,16 @@ def test_a_compiler_that_makes_nothing_is_one_line(
     with pytest.raises(MachineError, match=words) as caught:
         build_object(source, tmp_path / "program.so", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_compiler_that_ended_with_the_same_interrupt_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(started: "subprocess.Popen[str]", timeout: float) -> None:
+        started.wait(timeout)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    monkeypatch.setenv("CC", "true")
+    with pytest.raises(KeyboardInterrupt):
+        build_object(tmp_path / "program.c", tmp_path / "program.so", tmp_path)

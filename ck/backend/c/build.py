@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ck.errors import MachineError
@@ -105,7 +106,9 @@ def _run(command: Sequence[str]) -> tuple[int, str, str]:
     try:
         out, err = started.communicate(timeout=PATIENCE)
     except BaseException as error:
-        os.killpg(started.pid, signal.SIGKILL)
+        # One that heard of the same Ctrl-C is gone.
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
         started.wait()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
