@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from xdsl.context import Context
@@ -9,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 from xdsl.passes import ModulePass
 
-from ck.errors import CkError, UsageError
+from ck.errors import CkError
 from ck.ir.check.checker import Checker, Line
 from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import context
@@ -100,9 +101,12 @@ def _shrunk(
 
     try:
         reduction = Reduction(module, still_fails, seconds, report)
-    except UsageError:
+    except (Exception, KeyboardInterrupt):
+        # Its text does not fail, or fails in another way.
         return failure.before
-    reduction.run()
+    # Who does not want to wait gets the smallest so far.
+    with suppress(KeyboardInterrupt):
+        reduction.run()
     return str(reduction.best)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, f32
+from xdsl.ir import Operation
 from xdsl.parser import Parser
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 from xdsl.utils.exceptions import PassFailedException
@@ -19,6 +20,7 @@ from ck.ir.dialects import context
 from ck.ir.functions import symbol_names
 from ck.ir.ops.mul import MulOp
 from ck.ir.ops.silu import SiluOp
+from ck.ir.reduce import Reduction
 from ck.ir.reduce.way import Size, does_something
 from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.pipeline import ORDER, run_pass, run_stages
@@ -185,8 +187,13 @@ def lose_gates(self: FuseRowsPass, ctx: Context, module: ModuleOp) -> None:
 @pytest.fixture
 def graph(row: str) -> Path:
     path = Path("graph.mlir")
-    path.write_text(str(random_graph(1).module))
+    modules = (random_graph(number).module for number in range(100))
+    path.write_text(str(next(module for module in modules if any(map(is_gated, module.walk())))))
     return path
+
+
+def is_gated(op: Operation) -> bool:
+    return isinstance(op, MulOp) and any(isinstance(value.owner, SiluOp) for value in op.operands)
 
 
 def test_a_failed_check_leaves_a_small_file(
@@ -216,6 +223,25 @@ def test_a_failed_check_keeps_the_ir_whole_when_told(graph: Path, fuse_rows: Cal
     assert opt.run([str(graph), "-p", "ck-fuse-rows", "--check", "--no-reduce"]) == 5
     (file,) = left()
     assert Size.of(Parser(context(), file.read_text()).parse_module()).n_ops > 60
+    assert opt.run(["--reproduce", str(file)]) == 5
+
+
+def test_who_interrupts_the_shrinking_gets_the_smallest_so_far(
+    graph: Path, fuse_rows: Callable[[Apply], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = iter(range(30))
+
+    def has_time(_: Reduction) -> bool:
+        if next(looked_at, None) is None:
+            raise KeyboardInterrupt
+        return True
+
+    fuse_rows(lose_gates)
+    monkeypatch.setattr(Reduction, "_has_time", has_time)
+    assert opt.run([str(graph), "-p", "ck-fuse-rows", "--check"]) == 5
+    (file,) = left()
+    n_ops = Size.of(Parser(context(), file.read_text()).parse_module()).n_ops
+    assert 4 < n_ops < Size.of(Parser(context(), graph.read_text()).parse_module()).n_ops
     assert opt.run(["--reproduce", str(file)]) == 5
 
 

@@ -48,7 +48,8 @@ def rounded(values: Array, of: Attribute) -> Array:
     """f32 values as a float storage type holds them."""
     storage = of.storage.data if isinstance(of, WeightType) else "f32"
     if storage == "f16":
-        return values.astype(np.float16).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16).astype(np.float32)
     return to_bf16(values) if storage == "bf16" else values
 
 
