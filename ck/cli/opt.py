@@ -12,28 +12,35 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from traceback import print_exception
 from typing import IO
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Attribute
 from xdsl.parser import Parser
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.transforms.canonicalize import CanonicalizePass
-from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
+from xdsl.utils.arg_spec import parse_spec
+from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError, VerifyException
+from xdsl.utils.target import Target
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from ck.cli import opt_reduce
 from ck.cli.main import RESOURCE_ERRORS, notes_of
 from ck.cli.opt_arguments import add_arguments
 from ck.cli.opt_check import PassCheck, keep_failure
+from ck.cli.output import write_result
 from ck.cli.targets import TARGETS
 from ck.errors import CkError, InternalError, MachineError, ResourceError, UsageError
 from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import register
 from ck.passes.pipeline import ORDER, mark
 from ck.passes.reproducer import PassCrash, read_reproducer
+
+_VERIFIED = Attribute.__post_init__
 
 
 class CkOpt(xDSLOptMain):
@@ -49,13 +56,17 @@ class CkOpt(xDSLOptMain):
     def register_all_targets(self) -> None:
         from xdsl.targets.mlir import MLIRTarget
 
-        self.available_targets["mlir"] = lambda: MLIRTarget
-        self.available_targets.update(TARGETS)
+        self._target_kinds: dict[str, type[Target]] = {"mlir": MLIRTarget, **TARGETS}
+        for name, kind in self._target_kinds.items():
+            self.available_targets[name] = partial(_same, kind)
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         add_arguments(arg_parser, list(self.available_passes), list(self.available_targets))
 
     def setup_pipeline(self) -> None:
+        # --disable-verify is about passes. The driver also lets every later attribute of this process be
+        # made unverified, sizes that are no whole blocks among them.
+        Attribute.__post_init__ = _VERIFIED
         self._take_files()
         for name in self.args.print_after:
             if name not in self.available_passes:
@@ -64,8 +75,13 @@ class CkOpt(xDSLOptMain):
                 )
         try:
             self.pipeline = PassPipeline.parse_spec(self.available_passes, self.args.passes)
+        except (Exception, ArgSpecParseError) as error:
+            raise UsageError(f"--passes: {_last_line(error)}") from error
+        try:
+            spec = parse_spec(self.args.target)
+            self._target_kinds[spec.name].from_spec(spec)
         except Exception as error:
-            raise UsageError(f"--passes: {error}") from error
+            raise UsageError(f"--target: {_last_line(error)}") from error
 
     def _take_files(self) -> None:
         """Put the file of --reproduce or --reduce where the driver looks; refuse what makes no sense."""
@@ -75,8 +91,11 @@ class CkOpt(xDSLOptMain):
             raise UsageError(f"ck-opt: takes one file, got {' and '.join(getattr(args, n) for n in given)}")
         if (args.reduce is None) != (args.test is None):
             raise UsageError("--reduce: takes a file and --test a command, both or none of them")
-        args.input_file = args.input_file or args.reproduce or args.reduce
-        if args.input_file and not Path(args.input_file).is_file():
+        twice = args.reproduce or args.reduce
+        if args.input_file == "-":
+            args.input_file = None
+        args.input_file = args.input_file or twice
+        if args.input_file and not _can_be_read(args.input_file, twice=twice is not None):
             raise UsageError(f"{args.input_file}: no such file")
         if args.reproduce is not None:
             if args.passes or args.check or args.target != "mlir":
@@ -96,7 +115,9 @@ class CkOpt(xDSLOptMain):
 
     def prepare_output(self) -> IO[str]:
         # What a reproducer computes is of no interest, only how it ends.
-        return StringIO() if self.args.reproduce else super().prepare_output()
+        if self.args.reproduce:
+            return StringIO()
+        return sys.stdout if self.args.output_file is None else self._output
 
     def act(self) -> int:
         """Do what the arguments say; the exit code of what did not fail."""
@@ -105,9 +126,13 @@ class CkOpt(xDSLOptMain):
             command = opt_reduce.Command.parse(args.test, args.test_timeout)
             seconds = opt_reduce.SECONDS if args.time_limit is None else args.time_limit
             return opt_reduce.reduce_file(Path(args.reduce), self._parse, command, seconds, args.output_file)
+        self._output = _Kept()
         self.run()
         if args.reproduce is not None:
             print(f"{args.reproduce}: does not fail any more")
+        elif args.output_file is not None:
+            # Whole or not at all, and it may be the file that was read.
+            write_result(self._output.getvalue(), args.output_file)
         return 0
 
     def _parse(self, text: str) -> ModuleOp:
@@ -186,6 +211,31 @@ class CkOpt(xDSLOptMain):
         return crash.exit_code
 
 
+class _Kept(StringIO):
+    """Output that is still there when the driver has closed it."""
+
+    def close(self) -> None:
+        self.flush()
+
+
+def _same(kind: type[Target]) -> type[Target]:
+    return kind
+
+
+def _can_be_read(path: str, twice: bool) -> bool:
+    """Whether there is a file at `path`, or a pipe or a device, which can be read but once."""
+    try:
+        return Path(path).is_file() or (not twice and Path(path).exists() and not Path(path).is_dir())
+    except OSError:
+        return False
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error says after it has shown where."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def _n_ops(module: ModuleOp) -> int:
     return sum(1 for _ in module.walk())
 
@@ -203,9 +253,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Errors go to stderr, one line each."""
     try:
         tool = CkOpt("", list(arguments))
+    except ArgSpecParseError as error:
+        return _say(f"--target: {_last_line(error)}", UsageError.exit_code)
     except CkError as error:
-        print(f"ck-opt: {error}", file=sys.stderr)
-        return error.exit_code
+        return _say(str(error), error.exit_code)
     try:
         return tool.act()
     except CheckFailure as failure:
@@ -226,7 +277,7 @@ def _tell(error: Exception, name: str) -> int:
         return _say(f"{name}: {error}", 3)
     if isinstance(error, OSError):
         kind = ResourceError if error.errno in RESOURCE_ERRORS else MachineError
-        return _say(f"{error.filename or name}: {error.strerror}", kind.exit_code)
+        return _say(f"{error.filename or 'output'}: {error.strerror}", kind.exit_code)
     print_exception(error, file=sys.stderr)
     return InternalError.exit_code
 

@@ -43,6 +43,8 @@ def write_result(data: str | bytes, path: str | None) -> None:
     if path is None or path == "-":
         click.echo(data, nl=isinstance(data, str) and not data.endswith("\n"))
         return
+    if not path:
+        raise UsageError("output: the name of a file is required, found an empty one")
     encoded = data.encode() if isinstance(data, str) else data
     try:
         if is_stream(path):
@@ -51,6 +53,10 @@ def write_result(data: str | bytes, path: str | None) -> None:
             _replace_file(Path(path), encoded)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(f"{path}: must be a file that can be written, {error.strerror}") from error
+    except OSError as error:
+        # Said of the file that was asked for, not of the one beside it.
+        error.filename = path
+        raise
 
 
 def is_stream(path: str) -> bool:

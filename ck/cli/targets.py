@@ -1,7 +1,6 @@
 """What `ck-opt -t` writes besides IR: a backend's text, of a program or of single functions."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import IO
 
 from xdsl.context import Context
@@ -62,4 +61,4 @@ class LlvmTarget(BackendTarget):
         return llvm_module(module)
 
 
-TARGETS: dict[str, Callable[[], type[Target]]] = {"c": lambda: CTarget, "llvm": lambda: LlvmTarget}
+TARGETS: dict[str, type[Target]] = {"c": CTarget, "llvm": LlvmTarget}

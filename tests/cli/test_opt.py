@@ -1,15 +1,19 @@
 """ck-opt: what goes to which stream, its exit codes, its start."""
 
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.utils.exceptions import VerifyException
 
 from ck.cli import opt
 from ck.ir.ops.silu import SiluOp
+from ck.ir.types import WeightType
 from ck.passes.fuse_rows import FuseRowsPass
 
 ROW = """
@@ -85,6 +89,17 @@ def test_check_says_what_it_did_not_compare(tmp_path: Path, capsys: pytest.Captu
     ("arguments", "code", "message"),
     [
         (["-p", "ck-nonsense"], 2, "ck-opt: --passes: Unrecognized passes: ['ck-nonsense']"),
+        (["-p", "cse{a="], 2, "ck-opt: --passes: Unknown argument value, wrap"),
+        (["-p", "../cse"], 2, "ck-opt: --passes: Unknown token"),
+        (["-t", "c{"], 2, "ck-opt: --target: Expected argument name here"),
+        (["-t", "c{width=4}"], 2, 'ck-opt: --target: Provided arguments ["width"] not found'),
+        (
+            ["-o", "none/out.mlir"],
+            2,
+            "ck-opt: none/out.mlir: must be a file that can be written, No such file",
+        ),
+        (["-o", ""], 2, "ck-opt: output: the name of a file is required, found an empty one"),
+        (["-o", "/dev/full"], 8, "ck-opt: /dev/full: No space left on device"),
         (["--print-after", "ck-nonsense"], 2, "ck-opt: --print-after: takes one of "),
         (["-p", "ck-select-kernels"], 3, "ck.silu stands outside ck.fused: run ck-fuse-rows before"),
         (["-t", "c"], 70, "ck-opt: this is a defect in ck: target c raised InternalError: C: no spelling "),
@@ -97,9 +112,44 @@ def test_failures(
     assert message in capsys.readouterr().err
 
 
+def test_the_result_may_take_the_place_of_what_was_read(row: str) -> None:
+    assert opt.run([row, "-p", "ck-fuse-rows", "-o", row]) == 0
+    assert "ck.fused" in Path(row).read_text()
+
+
+def test_verification_is_left_out_between_passes_alone(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opt.run([row, "-p", "ck-fuse-rows", "--disable-verify"]) == 0
+    with pytest.raises(VerifyException, match="rows of q8_0 are multiples of 32, got 1"):
+        WeightType.of((1, 1), "q8_0")
+
+
+@pytest.mark.parametrize("words", [["-p", "ck-select-kernels"], ["-t", "c"]])
+def test_what_fails_writes_nothing(row: str, words: list[str]) -> None:
+    Path("out").write_text("as it was")
+    assert opt.run([row, *words, "-o", "out"]) != 0
+    assert Path("out").read_text() == "as it was"
+
+
+def test_ir_comes_down_a_pipe(row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as writer:
+        writer.submit(pipe.write_text, ROW)
+        assert opt.run([str(pipe)]) == 0
+    assert "ck.silu" in capsys.readouterr().out
+    # It cannot be read twice.
+    assert opt.run(["--reproduce", str(pipe)]) == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "ck.cli.opt", "-"], input=ROW, capture_output=True, text=True, check=True
+    )
+    assert "ck.silu" in done.stdout
+
+
 def test_files_that_are_not_there_or_not_ir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert opt.run([str(tmp_path / "none.mlir")]) == 2
     assert "none.mlir: no such file" in capsys.readouterr().err
+    assert opt.run(["a" * 300]) == 2
+    assert "aaa: no such file" in capsys.readouterr().err
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("func.func @f( {")
     assert opt.run([str(wrong)]) == 3
