@@ -275,6 +275,10 @@ def _tell(error: Exception, name: str) -> int:
         return _say(str(error), 3)
     if isinstance(error, DiagnosticException):
         return _say(f"{name}: {error}", 3)
+    if isinstance(error, UnicodeDecodeError):
+        return _say(f"{name}: IR is UTF-8 text, byte {error.start} is not", 3)
+    if isinstance(error, RecursionError):
+        return _say(f"{name}: regions are nested deeper than can be read", 3)
     if isinstance(error, OSError):
         kind = ResourceError if error.errno in RESOURCE_ERRORS else MachineError
         return _say(f"{error.filename or 'output'}: {error.strerror}", kind.exit_code)

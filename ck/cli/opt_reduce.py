@@ -139,6 +139,7 @@ def _run(reduction: Reduction) -> int:
 
 def _comments(text: str) -> str:
     """The comment lines that `text` begins with."""
-    lines = text.splitlines(keepends=True)
+    # Only a line feed ends a comment.
+    lines = [f"{line}\n" for line in text.split("\n")]
     n_comments = next((n for n, line in enumerate(lines) if not line.startswith("//")), len(lines))
     return "".join(lines[:n_comments])

@@ -151,6 +151,11 @@ def test_files_that_are_not_there_or_not_ir(tmp_path: Path, capsys: pytest.Captu
     assert opt.run(["a" * 300]) == 2
     assert "aaa: no such file" in capsys.readouterr().err
     wrong = tmp_path / "wrong.txt"
+    deep = b"builtin.module {\n" * 9999
+    for text, said in ((b"builtin.module {} // \xff", "byte 21 is not"), (deep, "nested deeper than")):
+        wrong.write_bytes(text)
+        assert opt.run([str(wrong)]) == 3
+        assert said in capsys.readouterr().err
     wrong.write_text("func.func @f( {")
     assert opt.run([str(wrong)]) == 3
     assert "wrong.txt:1:" in capsys.readouterr().err

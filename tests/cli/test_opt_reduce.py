@@ -57,6 +57,13 @@ def test_a_file_shrinks_while_a_command_fails(
     assert Path("gate.mlir").read_text() == GATE
 
 
+def test_a_comment_ends_with_its_line(script: str) -> None:
+    Path("gate.mlir").write_text(GATE.replace("a gate\n", "a gate\u2028of two parts\x0b\n"))
+    assert opt.run(["--reduce", "gate.mlir", "--test", script, "-o", "small.mlir"]) == 0
+    assert opt.run(["small.mlir"]) == 0
+    assert "ck.silu" in Path("small.mlir").read_text()
+
+
 def test_the_result_goes_to_a_file(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert opt.run(["--reduce", "gate.mlir", "--test", script, "-o", "small.mlir"]) == 0
     assert capsys.readouterr().out == ""
