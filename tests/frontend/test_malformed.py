@@ -41,7 +41,7 @@ def check(path: Path) -> None:
     """What every command does before it believes a file."""
     source = open_model(path)
     read_vocabulary(source.file.metadata, source.hp.n_vocab)
-    _ = source.chat_template
+    _ = source.file.chat_template
 
 
 @pytest.mark.parametrize("pairs", [False, True])
