@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, f32
 from xdsl.ir import Operation
 from xdsl.parser import Parser
-from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 from xdsl.utils.exceptions import PassFailedException
 
-import ck
 from ck.backend.backends import CBackend
 from ck.cli import opt
 from ck.errors import InternalError, UnsupportedError
@@ -23,8 +20,6 @@ from ck.ir.ops.silu import SiluOp
 from ck.ir.reduce import Reduction
 from ck.ir.reduce.way import Size, does_something
 from ck.passes.fuse_rows import FuseRowsPass
-from ck.passes.pipeline import ORDER, run_pass, run_stages
-from ck.passes.reproducer import PassCrash
 from tests.graphs.fixed import random_graph
 
 ROW = """// a gate
@@ -369,51 +364,3 @@ def test_arguments_that_do_not_go_together(
 ) -> None:
     assert opt.run(arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_the_pipeline_hands_over_what_was_there_before_the_crash(
-    fuse_rows: Callable[[Apply], None],
-) -> None:
-    expected = random_graph(2).module
-    for kind in ORDER[ORDER.index(CommonSubexpressionElimination) : ORDER.index(FuseRowsPass)]:
-        run_pass(context(), expected, kind)
-    error = KeyError("x")
-    fuse_rows(raising(error))
-    with pytest.raises(PassCrash, match="ck-fuse-rows raised KeyError: 'x'") as crash:
-        list(run_stages(context(), random_graph(2).module))
-    assert crash.value.before == str(expected)
-    assert list(crash.value.passes) == ["ck-fuse-rows"]
-    assert crash.value.__cause__ is error
-
-
-def test_a_verb_keeps_the_reproducer_in_the_cache(
-    fuse_rows: Callable[[Apply], None],
-    cut: Callable[..., Path],
-    ck_main: Callable[..., Any],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    model = cut("smollm2-135m", n_layers=1)
-    fuse_rows(raising(KeyError("x")))
-    done = ck_main("compile", str(model), "-c", "64", "-b", "16")
-    (file,) = (tmp_path / "cache" / "reproducers").iterdir()
-    assert (done.code, done.out) == (70, "")
-    assert done.err.splitlines()[-2:] == [
-        "ck: this is a defect in ck: ck-fuse-rows raised KeyError: 'x'",
-        f"ck: {file} holds the IR before it; to replay it: ck-opt --reproduce {file}",
-    ]
-    assert "Traceback" not in done.err
-    assert opt.run(["--reproduce", str(file)]) == 70
-
-
-def test_python_gets_the_way_to_replay_with_the_exception(
-    fuse_rows: Callable[[Apply], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
-    small = ck.template("llama", layers=1, embed_dim=32, hidden_dim=32, num_heads=2, vocab_size=64)
-    fuse_rows(raising(KeyError("x")))
-    with pytest.raises(PassCrash, match="ck-fuse-rows raised KeyError: 'x'") as crash:
-        ck.compile(small, mode="train", batch=1, seq=8)
-    (file,) = (tmp_path / "reproducers").iterdir()
-    (note,) = crash.value.__notes__
-    assert note == f"{file} holds the IR before it; to replay it: ck-opt --reproduce {file}"
