@@ -18,7 +18,7 @@ from pathlib import Path
 from traceback import print_exception
 from typing import IO
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import Attribute
 from xdsl.parser import Parser
 from xdsl.passes import ModulePass, PassPipeline
@@ -33,11 +33,11 @@ from ck.cli.main import RESOURCE_ERRORS, notes_of
 from ck.cli.opt_arguments import add_arguments
 from ck.cli.opt_check import PassCheck, keep_failure
 from ck.cli.output import write_result
-from ck.cli.targets import TARGETS
+from ck.cli.targets import TARGETS, has_entry
 from ck.errors import CkError, InternalError, MachineError, ResourceError, UsageError
 from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import register
-from ck.passes.pipeline import ORDER, mark
+from ck.passes.pipeline import ORDER, mark, remaining
 from ck.passes.reproducer import PassCrash, read_reproducer
 
 _VERIFIED = Attribute.__post_init__
@@ -144,6 +144,18 @@ class CkOpt(xDSLOptMain):
             prog.verify()
         check = PassCheck(prog) if self.args.check else None
         passes = self.pipeline.passes
+        self._run_passes(passes, prog, check)
+        if check is None:
+            return
+        if parse_spec(self.args.target).name in TARGETS and has_entry(prog):
+            # The target would run what is left of the pipeline by itself, unchecked.
+            left = tuple(kind() for kind in remaining(prog))
+            prog.attributes.setdefault("ck.after", StringAttr(""))
+            self._run_passes(left, prog, check)
+            passes = (*passes, *left)
+        self._check(lambda: check.compiled(prog, passes), None)
+
+    def _run_passes(self, passes: Sequence[ModulePass], prog: ModuleOp, check: PassCheck | None) -> None:
         n_ops = _n_ops(prog)
         for number, each in enumerate(passes, 1):
             before = prog.clone()
@@ -160,8 +172,6 @@ class CkOpt(xDSLOptMain):
             self._print(line, each, prog, number == len(passes))
             if check is not None:
                 self._check(lambda check=check, each=each: check.after(each, prog), each)
-        if check is not None:
-            self._check(lambda: check.compiled(prog, passes), None)
 
     def _guarded(self, what: str, before: ModuleOp, passes: Sequence[str], act: Callable[[], object]) -> None:
         """Do `act`, and turn what no pass and no target may raise into a PassCrash."""

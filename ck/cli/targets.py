@@ -15,12 +15,17 @@ from ck.backend.llvm.text import emit_module as llvm_module
 from ck.passes.pipeline import remaining, run_pass
 
 
+def has_entry(module: ModuleOp) -> bool:
+    """Whether a module is a program, at whatever stage."""
+    functions = (op for op in module.ops if isinstance(op, func.FuncOp))
+    return any("ck.entry" in function.attributes for function in functions)
+
+
 class BackendTarget(Target):
     """A program goes through the passes it has not seen yet; other modules are taken as they are."""
 
     def emit(self, ctx: Context, module: ModuleOp, output: IO[str]) -> None:
-        functions = (op for op in module.ops if isinstance(op, func.FuncOp))
-        if not any("ck.entry" in function.attributes for function in functions):
+        if not has_entry(module):
             output.write(self.functions(module))
             return
         for kind in remaining(module):

@@ -15,6 +15,7 @@ from ck.cli import opt
 from ck.ir.ops.silu import SiluOp
 from ck.ir.types import WeightType
 from ck.passes.fuse_rows import FuseRowsPass
+from ck.passes.pipeline import ORDER
 
 ROW = """
 func.func @f(%x: tensor<2x32xf32>) -> tensor<2x32xf32> {
@@ -60,6 +61,18 @@ def test_check_executes_before_and_after(row: str, capsys: pytest.CaptureFixture
         "// check ck-fuse-rows: @f differs by 0.0e+00 of 0e+00",
         "// check ck-expand-math: @f differs by 0.0e+00 of 1e-09",
     ]
+
+
+def test_check_goes_with_a_target_to_its_end(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    header = "%x: tensor<2x32xf32>, %n: index) -> tensor<2x32xf32> attributes {ck.entry}"
+    Path(row).write_text(ROW.replace("%x: tensor<2x32xf32>) -> tensor<2x32xf32>", header))
+    assert opt.run([row, "-p", "cse", "-t", "c"]) == 0
+    unchecked = capsys.readouterr().out
+    assert opt.run([row, "-p", "cse", "-t", "c", "--check"]) == 0
+    out, err = capsys.readouterr()
+    assert out == unchecked
+    checked = [line.split()[2] for line in err.splitlines()]
+    assert checked == [f"{name}:" for name in ("cse", *(kind.name for kind in ORDER), "c", "llvm")]
 
 
 def test_check_catches_a_pass_that_changes_the_meaning(
