@@ -1,5 +1,7 @@
 """Several ops in one generated function: outputs that are read again, sums of what is never stored."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
@@ -131,3 +133,35 @@ def test_nothing_is_stored_but_results(generated: ModuleOp) -> None:
         stores = [op.name for op in function.walk() if "store" in op.name]
         assert sorted(stores) == ["vector.maskedstore"] * n_results + ["vector.store"] * n_results
         assert not any(op.name == "memref.alloca" for op in function.walk())
+
+
+# What is cut is a result too, and parts are read by a sum and elementwise; widths of no whole vector.
+PARTS = """
+func.func @parts(%x: tensor<5x100xf32>, %h: tensor<5x100xf32>)
+    -> (tensor<5x100xf32>, tensor<5x33xf32>, tensor<5x50xf32>) {
+  %s = ck.mul %x, %h : tensor<5x100xf32>, tensor<5x100xf32> -> tensor<5x100xf32>
+  %a, %b, %c = ck.split %s {sizes = array<i64: 33, 17, 50>}
+    : tensor<5x100xf32> -> tensor<5x33xf32>, tensor<5x17xf32>, tensor<5x50xf32>
+  %g = ck.sigmoid %a : tensor<5x33xf32> -> tensor<5x33xf32>
+  %y = ck.l2_norm %c {eps = 1.0e-6 : f32} : tensor<5x50xf32> -> tensor<5x50xf32>
+  func.return %s, %g, %y : tensor<5x100xf32>, tensor<5x33xf32>, tensor<5x50xf32>
+}
+"""
+
+
+def test_parts_of_a_result(tmp_path: Path) -> None:
+    """A loop that stores a row walks all of it, whatever part is asked for."""
+    module = parse(PARTS)
+    fused = module.clone()
+    FuseRowsPass().apply(context(), fused)
+    (group,) = (op for op in find_function(fused, "parts").body.block.ops if isinstance(op, FusedOp))
+    given = arguments(100)
+    inputs = [given["x"], given["h"]]
+    functions = lower({"parts": group})
+    loops = run_loops(function_named(functions, "parts"), group, inputs)
+    assert_same_bits(compile_both(functions, tmp_path), "parts", group, inputs, loops)
+    exact = [value.astype(np.float64) for value in inputs]
+    wanted = evaluate(module, "parts", exact, Environment({}))
+    assert len(loops) == len(wanted)
+    for got, want in zip(loops, wanted, strict=True):
+        np.testing.assert_allclose(got[:ROWS], want, rtol=1e-5, atol=1e-6)
