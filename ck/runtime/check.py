@@ -38,7 +38,7 @@ from ck.runtime.check_weights import StoredWeights
 from ck.runtime.compilation import compile_module, model_graph, plan_of, training_graph
 from ck.runtime.program import Program, pointer_table
 
-KERNELS = Tier(1e-9, "kernels in place of their ops' references", quantized=1e-5)
+KERNELS = Tier(1e-9, "kernels in place of their ops' references", quantized=1e-5, rounded=1e-2)
 THREADS = (1, 2)
 
 
@@ -84,7 +84,8 @@ class CompiledCheck:
         entry: str,
         first: dict[tuple[str, Case], Outcome],
     ) -> Line:
-        tier = KERNELS.where_quantized() if self.checker.inputs.quantized else KERNELS
+        inputs = self.checker.inputs
+        tier = KERNELS.where(quantized=inputs.quantized, rounded=inputs.rounded)
         errors: list[float] = []
         for case in self.checker.cases(entry):
             wanted = self.checker.outcomes[entry, case]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, dequantize
+from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, f32
 
 import ck
@@ -23,10 +24,12 @@ from ck.ir.check.inputs import Inputs, draw_weight
 from ck.ir.check.runs import Runner, entries
 from ck.ir.check.tier import Tier
 from ck.ir.dialects import context
+from ck.ir.evaluate import find_function
 from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.rt.ops import CallOp, LaunchOp
 from ck.ir.rt.slots import CacheSlot
 from ck.ir.types import KvType, StateType, WeightType, tensor
+from ck.passes.bufferize import BufferizePass
 from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.pipeline import ORDER, STAGES, TRAINING_STAGES, run_pass
 from ck.runtime.check import CompiledCheck, check_road, is_program, pack_cache, unpack_cache
@@ -56,9 +59,15 @@ def training() -> tuple[ModuleOp, dict[str, np.ndarray]]:
     return built.module, built.constants
 
 
+def training_in_bf16() -> tuple[ModuleOp, dict[str, np.ndarray]]:
+    built = module_of(template(sorted(ARCHITECTURES)[0]), budget=0.5, dtype="bf16")
+    return built.module, built.constants
+
+
 @pytest.mark.parametrize(
     ("make", "stages", "names"),
     [
+        (training_in_bf16, TRAINING_STAGES, {"train_step", "eval", "grad_norm", "update"}),
         (inference, STAGES, {"prefill", "decode"}),
         (training, TRAINING_STAGES, {"train_step", "eval", "grad_norm", "update"}),
     ],
@@ -73,6 +82,25 @@ def test_every_entry_is_compared_after_every_pass(
     assert {name for name, _ in LINE.findall(lines[len(kinds)])} == names
     compiled = [line.split(": ")[0].removeprefix("check ") for line in lines[len(kinds) + 1 :]]
     assert compiled == [name for name in BACKENDS for _ in names]
+
+
+def test_what_a_weight_held_is_not_taken_for_what_was_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("ck.runtime.check_failure.SHRINKING", 0)
+    right = BufferizePass.apply
+
+    def lose_a_gradient(self: BufferizePass, context: Context, module: ModuleOp) -> None:
+        right(self, context, module)
+        calls = [op for op in find_function(module, "train_step").walk() if isinstance(op, CallOp)]
+        calls[-1].detach()
+
+    monkeypatch.setattr(BufferizePass, "apply", lose_a_gradient)
+    with pytest.raises(CheckFailure, match="ck-bufferize changes what @train_step computes") as failure:
+        road(*training())
+    # The other gradients are added to as they were, in place.
+    assert failure.value.value.startswith("@grad.")
 
 
 @cache

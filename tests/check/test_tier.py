@@ -117,4 +117,7 @@ def test_the_document_says_it_too() -> None:
     rows = [line for line in lines if re.match(r"\| `[\w-]+` \| (equal|an error)", line)]
     kinds = dict.fromkeys((*ORDER, CanonicalizePass))
     tiers = {kind.name: tier_of(kind) for kind in kinds}
-    assert rows == [f"| `{name}` | {t} | {t.where_quantized()} | {t.why} |" for name, t in tiers.items()]
+    assert rows == [
+        f"| `{name}` | {t} | {t.where(quantized=True)} | {t.where(rounded=True)} | {t.why} |"
+        for name, t in tiers.items()
+    ]

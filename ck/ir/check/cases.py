@@ -8,8 +8,7 @@
     special  rows of zeros, -0, denormals, ties, halves and huge numbers; the last two hold an infinity, a NaN
 
 A heavy function, one whose weights and capacity make more than HEAVY products, runs over a few rows, neither
-`full` nor `one`. In a function without a live count every row is live, in each case but
-`one` and `late`, which it has not.
+`full` nor `one`. In a function without a live count every row is live; it has neither `one` nor `late`.
 """
 
 import math

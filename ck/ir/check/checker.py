@@ -79,8 +79,7 @@ class Checker:
         `tier` is by default the pass's own. Raises CheckFailure at the first entry that differs by more.
         """
         promised: Tier = tier or getattr(kind, "TIER", BITS)
-        if self.inputs.quantized:
-            promised = promised.where_quantized()
+        promised = promised.where(quantized=self.inputs.quantized, rounded=self.inputs.rounded)
         if module.body.is_structurally_equivalent(self.held.body):
             lines = [Line(name, promised) for name in entries(module)]
             return [line if self._ran(line.entry) else self._not_run(line) for line in lines]

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from xdsl.dialects.builtin import IndexType, IntegerType, MemRefType, ModuleOp, TensorType
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from ck.ir.check.cases import FEW, Call, Case, is_live_count
 from ck.ir.check.states import multiplied, read_by_id, weights_of
 from ck.ir.evaluate import Kept, empty_cache
-from ck.ir.op import Array, to_bf16
+from ck.ir.op import Array, Product, to_bf16
 from ck.ir.ops.adamw import SECOND_MOMENT
 from ck.ir.ops.global_norm import HYPER
+from ck.ir.rt.ops import CallOp
 from ck.ir.types import CacheType, KvType, WeightType, is_buffer, is_tensor, shape
 
 Draw = Callable[[str, Attribute], Array]
@@ -29,6 +30,8 @@ JUNK = 1 << 30
 HYPER_VALUES = (0.97, 0.1, 0.95, 0.05, 1e-8, 0.01, 0.5, 0.5)
 # Positions of a drawn cache; longer ones repeat them, a prime number so that no block is like another.
 PERIOD = 251
+# Kernels whose names end in the type that their factors have.
+_PRODUCTS = ("ck_matmul_", "ck_cross_entropy_")
 # Rows that odd numbers fill, in this order; after them come ordinary ones.
 HALVES, TIES, TINY, HUGE = 0.5, 1.25, 1e-40, 2e19
 
@@ -80,11 +83,14 @@ class Inputs:
         self._types: dict[str, Attribute] = {}
         self._weights: dict[tuple[str, bool], Array] = {}
         self._caches: dict[str, Kept] = {}
+        # Whether some form so far rounds factors of products to bf16.
+        self.rounded = False
         self.learn(self.module)
 
     def learn(self, module: ModuleOp) -> None:
         """Take in the weights that `module` has and earlier forms had not: the states of an optimizer."""
         self._types = {**weights_of(module), **self._types}
+        self.rounded = self.rounded or any(map(_rounds_factors, module.walk()))
 
     @property
     def quantized(self) -> bool:
@@ -214,6 +220,12 @@ def sprinkle(rows: Array, finite: bool = False) -> None:
         rows[-2, middle] = np.inf
     if len(rows) > 2 + len(kinds):
         rows[len(kinds)] *= np.float32(HUGE)
+
+
+def _rounds_factors(op: Operation) -> bool:
+    if isinstance(op, CallOp):
+        return op.symbol_name.startswith(_PRODUCTS) and op.symbol_name.endswith("_bf16")
+    return isinstance(op, Product) and op.compute == "bf16"
 
 
 def _is_quantized(of: Attribute) -> bool:

@@ -25,6 +25,8 @@ class Tier:
     why        what the pass does to the numbers, in a few words
     quantized  the bound where rows are quantised, if it is another: a last bit can change which whole number
                is nearest
+    rounded    the bound where factors of products are rounded to bf16, if it is another: likewise, and one of
+               them is then another by 2^-8 of itself, in sums that cancel
     specials   whether it keeps what is not finite; where it does not, rows that hold such a number are not
                compared in the case that puts some in
     """
@@ -32,6 +34,7 @@ class Tier:
     bound: float
     why: str
     quantized: float | None = None
+    rounded: float | None = None
     specials: bool = True
 
     @property
@@ -39,9 +42,10 @@ class Tier:
         """Whether equal bits are promised."""
         return self.bound == 0
 
-    def where_quantized(self) -> "Tier":
-        """The same promise where rows are quantised."""
-        return self if self.quantized is None else replace(self, bound=self.quantized)
+    def where(self, *, quantized: bool = False, rounded: bool = False) -> "Tier":
+        """The same promise where rows are quantised, or factors rounded."""
+        bounds = [self.bound, *([self.quantized] if quantized else []), *([self.rounded] if rounded else [])]
+        return replace(self, bound=max(bound for bound in bounds if bound is not None))
 
     def __str__(self) -> str:
         return "equal bits" if self.bits else f"an error of at most {self.bound:.0e}"
