@@ -256,7 +256,6 @@ class RerollLayersPass(ModulePass):
 
     name = "rt-reroll-layers"
     TIER: ClassVar[Tier] = BITS
-    APART: ClassVar[bool] = True
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in list(op.ops):

@@ -6,10 +6,20 @@ from pathlib import Path
 import pytest
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 
 from ck.cli import opt
+from ck.frontend.architectures import ARCHITECTURES
+from ck.ir.check.checker import Checker
+from ck.ir.check.failure import CheckFailure
+from ck.ir.dialects import context
+from ck.ir.rt.ops import BarrierOp, RepeatOp
+from ck.passes.pipeline import ORDER, run_pass
+from ck.passes.reroll_layers import RerollLayersPass
 from ck.passes.schedule_threads import ScheduleThreadsPass
 from tests.lit_inprocess import run_lines
+from tests.passes.programs import parse
+from tests.passes.training import module_of, template
 
 TESTS = Path(__file__).parents[1]
 FILES = sorted(path for folder in ("passes", "invalid") for path in (TESTS / folder).rglob("*.mlir"))
@@ -104,3 +114,23 @@ def test_threads_are_held_apart_before_memory_is_planned(
     monkeypatch.setattr(ScheduleThreadsPass, "apply", leave_barriers_out)
     assert opt.run(words) == 5
     assert "in @all 2 threads meet on 4 rows: no barrier stands between" in capsys.readouterr().err
+
+
+def test_layers_may_be_rolled_up_before_barriers_are_set() -> None:
+    module = module_of(template(sorted(ARCHITECTURES)[0])).module
+    for kind in ORDER[: ORDER.index(ScheduleThreadsPass)]:
+        run_pass(context(), module, kind)
+    checker = Checker(module)
+    run_pass(context(), module, RerollLayersPass)
+    assert any(isinstance(op, RepeatOp) for op in module.walk())
+    assert all(line.compared for line in checker.after(RerollLayersPass, module))
+
+
+def test_any_pass_keeps_the_barriers() -> None:
+    module = parse(READS_ALL)
+    run_pass(context(), module, ScheduleThreadsPass)
+    checker = Checker(module)
+    for op in [op for op in module.walk() if isinstance(op, BarrierOp)]:
+        op.detach()
+    with pytest.raises(CheckFailure, match="in @all 2 threads meet on 4 rows: no barrier stands between"):
+        checker.after(CommonSubexpressionElimination, module)

@@ -6,8 +6,8 @@
         lines = checker.after(kind, module)     executes again, compares; raises CheckFailure
 
 A pass class says `TIER`, what it promises of values that were there before; one that makes new ones, as
-ck-differentiate does, says in `JUDGE` how those are judged; after one that sets barriers, `APART`, threads
-must not meet.
+ck-differentiate does, says in `JUDGE` how those are judged. After one that sets barriers, `APART`, threads
+must not meet; nor after any other where barriers kept them apart before.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ from xdsl.passes import ModulePass
 from ck.ir.check.cases import Case, cases_of
 from ck.ir.check.failure import CheckFailure, Finding, first_value
 from ck.ir.check.inputs import Draw, Inputs, draw_weight
-from ck.ir.check.races import can_be_walked, first_race
+from ck.ir.check.races import can_be_walked, first_race, kept_apart
 from ck.ir.check.runs import NotRun, Outcome, Runner, entries
 from ck.ir.check.tier import BITS, Difference, Tier, compare, worst
 from ck.ir.op import Array
@@ -162,8 +162,9 @@ class Checker:
 
     def _keep_apart(self, kind: type[ModulePass], module: ModuleOp, name: str) -> None:
         """Prove that threads which run a scheduled entry do not meet. Raises CheckFailure."""
-        function = entries(module)[name]
-        if not getattr(kind, "APART", False) or not can_be_walked(function):
+        if not can_be_walked(entries(module)[name]):
+            return
+        if not getattr(kind, "APART", False) and not kept_apart(self.held, name):
             return
         race = first_race(module, name)
         if race is not None:

@@ -190,6 +190,15 @@ def first_race(module: ModuleOp, entry: str) -> Race | None:
     return None
 
 
+def kept_apart(module: ModuleOp, entry: str) -> bool:
+    """Whether a module has that entry, with barriers, and threads which run it do not meet."""
+    found = [op for op in module.ops if isinstance(op, func.FuncOp) and op.sym_name.data == entry]
+    if not found or not can_be_walked(found[0]):
+        return False
+    barred = any(isinstance(step.op, BarrierOp) for step in steps(module, entry))
+    return barred and first_race(module, entry) is None
+
+
 def _line(op: Operation) -> str:
     return str(op).splitlines()[0]
 
