@@ -26,16 +26,20 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Fill = Callable[[Path, Backend], tuple[object, ...]]
 
 
+def wanted_backend(name: str | None) -> Backend | None:
+    """The backend of that name; None where none is named. Raises UsageError."""
+    return None if name is None else backend(name)
+
+
 def find_or_build(
-    parts: tuple[object, ...], fill: Fill, wanted: str | None, force: bool
+    parts: tuple[object, ...], fill: Fill, wanted: Backend | None, force: bool
 ) -> store.StoredProgram:
     """The program that `parts` name, by the backend `wanted`; `force` builds what is in the cache as well.
 
-    Raises UsageError for no backend's name, MachineError when the backend does not work here, ResourceError
-    when the disk is full.
+    Raises MachineError when the backend does not work here, ResourceError when the disk is full.
     """
     if wanted is not None:
-        return _by_this(backend(wanted), parts, fill, force)
+        return _by_this(wanted, parts, fill, force)
     first = backend("c")
     try:
         first.require()

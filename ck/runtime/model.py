@@ -15,7 +15,7 @@ from ck.errors import UsageError
 from ck.frontend.model import open_file
 from ck.frontend.model_file import ModelFile
 from ck.runtime import products, store
-from ck.runtime.building import find_or_build
+from ck.runtime.building import find_or_build, wanted_backend
 from ck.runtime.executable import Executable
 from ck.runtime.library import thread_count, trim_memory
 from ck.runtime.resolve import resolve_model
@@ -161,13 +161,13 @@ def compile_model(
     Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, and GateError from a
     check: each one line.
     """
-    options = _options(context_len, kv, dtype, chunk)
+    options, made_by = _options(context_len, kv, dtype, chunk), wanted_backend(backend)
     file = _open(model, quantize, tokenizer)
     report = progress or _silent
     if check:
         _check(file, options, report)
     fill = partial(_fill, file, options, report)
-    program = find_or_build((file.header_digest(), options), fill, backend, force)
+    program = find_or_build((file.header_digest(), options), fill, made_by, force)
     return Model(file, program, threads)
 
 

@@ -18,7 +18,7 @@ from ck.backend.backends import Backend
 from ck.errors import UsageError
 from ck.frontend.template import Template
 from ck.runtime import products, store
-from ck.runtime.building import find_or_build
+from ck.runtime.building import find_or_build, wanted_backend
 from ck.runtime.program import Program, anonymous, pointer_table
 
 Floats = NDArray[np.float32]
@@ -297,11 +297,11 @@ def compile_trainable(
     if not isinstance(template, Template):
         raise UsageError(f"mode train: a ck.template is required, found {type(template).__name__}")
     options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
-    rows = _rows(options, batch, seq, template.hp.context_length)
+    rows, made_by = _rows(options, batch, seq, template.hp.context_length), wanted_backend(backend)
     if check:
         _check_program(template, rows, options, progress)
     first = template.initial_weights(init, seed) if weights is None else weights
-    program = _program(template, rows, options, backend, force, progress or (lambda _: None))
+    program = _program(template, rows, options, made_by, force, progress or (lambda _: None))
     return Trainable(template, program, first, threads)
 
 
@@ -333,7 +333,7 @@ def _program(
     template: Template,
     rows: int,
     options: Mapping[str, Any],
-    wanted: str | None,
+    wanted: Backend | None,
     force: bool,
     progress: Callable[[str], None],
 ) -> store.StoredProgram:

@@ -48,7 +48,7 @@ class Line:
 
     def __str__(self) -> str:
         if self.reason:
-            return f"@{self.entry} not compared: {self.reason}"
+            return f"{f'@{self.entry} ' if self.entry else ''}not compared: {self.reason}"
         if self.judged:
             return f"@{self.entry} is new and does what it must"
         return f"@{self.entry} differs by {self.error:.1e} of {self.tier.bound:.0e}"
