@@ -88,8 +88,8 @@ def test_show(ck_main: Any, tiny: str) -> None:
     assert result.code == 0
     rows = dict(line.split(maxsplit=1) for line in result.out.splitlines() if not line.startswith(" "))
     assert rows["name"] == "tiny"
-    assert rows["layers"] == "2 of width 32, hidden 64"
-    assert rows["attention"] == "4 heads, 2 of keys and values, 8 wide"
+    assert rows["layers"] == "2 of width 64, hidden 64"
+    assert rows["attention"] == "4 heads, 2 of keys and values, 16 wide"
     assert rows["supported"] == "yes"
     assert len(ck_main("show", tiny, "--tensors").out.splitlines()) > len(result.out.splitlines()) + 10
 
@@ -97,8 +97,8 @@ def test_show(ck_main: Any, tiny: str) -> None:
 def test_show_json_has_the_memory_plan(ck_main: Any, tiny: str) -> None:
     data = json.loads(ck_main("show", tiny, "--json", "-c", "100", "--kv", "f32", "--tensors").out)
     source = open_model(tiny)
-    # 100 positions are two blocks of 64; keys and values of 2 layers, 2 heads, 8 wide, 4 bytes.
-    assert data["memory"]["kv_bytes"] == 128 * 2 * 2 * 2 * 8 * 4
+    # 100 positions are two blocks of 64; keys and values of 2 layers, 2 heads, 16 wide, 4 bytes.
+    assert data["memory"]["kv_bytes"] == 128 * 2 * 2 * 2 * 16 * 4
     assert data["memory"]["n_ctx"] == 100
     assert data["memory"]["total_bytes"] == data["memory"]["kv_bytes"] + data["memory"]["weights_bytes"]
     assert data["n_params"] == sum(math.prod(t.shape) for t in source.file.tensors.values())

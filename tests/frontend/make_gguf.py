@@ -1,4 +1,4 @@
-"""A tiny but complete model file, valid in every field: two layers, width 32, and a vocabulary of 272 tokens.
+"""A tiny but complete model file, valid in every field: two layers, width 64, and a vocabulary of 272 tokens.
 
 `python tests/frontend/make_gguf.py OUT.gguf [--pairs]` writes one; the tests import `write_tiny`.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
-N_LAYERS, D, HEADS, KV_HEADS, FFN, CONTEXT = 2, 32, 4, 2, 64, 128
+N_LAYERS, D, HEADS, KV_HEADS, FFN, CONTEXT = 2, 64, 4, 2, 64, 128
 CONTROL, USER_DEFINED, BYTE, NORMAL, UNKNOWN = 3, 4, 6, 1, 2
 
 # Pieces from best to worst score, after <unk>, <s>, </s>, a control token and the 256 byte tokens.

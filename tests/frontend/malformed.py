@@ -208,11 +208,11 @@ TENSORS: dict[str, Case] = {
     "missing-layer": ("tensor blk.1.ffn_down.weight is required", _drop("blk.1.ffn_down.weight")),
     "missing-norm": ("tensor output_norm.weight is required", _drop("output_norm.weight")),
     "shape-query": (
-        f"tensor {QUERY} must be \\[32, 32\\], found \\[16, 64\\]",
-        _tensor(QUERY, dims=[64, 16]),
+        f"tensor {QUERY} must be \\[64, 64\\], found \\[32, 128\\]",
+        _tensor(QUERY, dims=[128, 32]),
     ),
-    "shape-norm": ("tensor output_norm.weight must be \\[32\\]", _tensor("output_norm.weight", dims=[16, 2])),
-    "shape-rank": (f"tensor {QUERY} must be", _tensor(QUERY, dims=[32, 16, 2])),
+    "shape-norm": ("tensor output_norm.weight must be \\[64\\]", _tensor("output_norm.weight", dims=[32, 2])),
+    "shape-rank": (f"tensor {QUERY} must be", _tensor(QUERY, dims=[64, 32, 2])),
 }
 
 
@@ -242,7 +242,7 @@ HYPERPARAMETERS: dict[str, Case] = {
     "heads-kv-0": ("must be from 1 to 4, found 0", _number("attention.head_count_kv", 0)),
     "heads-kv-3": ("must divide the 4 heads, found 3", _number("attention.head_count_kv", 3)),
     "heads-kv-8": ("must be from 1 to 4, found 8", _number("attention.head_count_kv", 8)),
-    "heads-uneven": ("must divide the width 32, found 6", _number("attention.head_count", 6)),
+    "heads-uneven": ("must divide the width 64, found 6", _number("attention.head_count", 6)),
     "head-width": ("must be from 2 to 4096, found 100000", _number("attention.key_length", 100_000)),
     "context-0": ("must be from 1 to", _number("context_length", 0)),
     "context-max": ("must be from 1 to", _number("context_length", 2**32 - 1)),
@@ -258,7 +258,7 @@ HYPERPARAMETERS: dict[str, Case] = {
     "base-inf": ("must be finite and above 0, found inf", _real("rope.freq_base", float("inf"))),
     "base-integer": ("must be a float, found u32", _number("rope.freq_base", 10_000)),
     "rope-odd": ("must be even, found 7", _number("rope.dimension_count", 7)),
-    "rope-wide": ("must be from 2 to 8, found 64", _number("rope.dimension_count", 64)),
+    "rope-wide": ("must be from 2 to 16, found 64", _number("rope.dimension_count", 64)),
     "factor-0": ("must be finite and above 0", lambda raw: _linear(raw, 0.0)),
 }
 

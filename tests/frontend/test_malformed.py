@@ -128,7 +128,7 @@ def test_linear_scaling_and_defaults_are_read(tmp_path: Path) -> None:
     path = tmp_path / "scaled.gguf"
     path.write_bytes(raw.pack())
     hp = open_model(path).hp
-    assert (hp.rope_factor, hp.rope_dims, hp.head_dim, hp.tied) == (4.0, 8, 8, False)
+    assert (hp.rope_factor, hp.rope_dims, hp.head_dim, hp.tied) == (4.0, 16, 16, False)
 
 
 @pytest.mark.parametrize("name", BY_COMMAND)
