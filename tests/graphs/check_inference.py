@@ -23,6 +23,7 @@ from tests.graphs.judge import (
     is_tame,
     moved,
     noise_of,
+    rounding,
 )
 from tests.graphs.runs import Built, Compiled, Interpreted, stages
 from tests.graphs.torch_meaning import History, Meaning
@@ -102,11 +103,12 @@ class Case:
     def interpreted(
         self, module: ModuleOp, real: Any = np.float32, step: float = 0.0, seed: int = 0
     ) -> Outcome:
-        """By the interpreter of its stage; `step` moves the weights."""
+        """By the interpreter of its stage; `step` moves the weights, and what ops make by its rounding."""
         weights = arrays(self.weights, real)
         if step:
             weights = moved(weights, step, seed)
-        return self.run(Interpreted(module, weights, self.caches), real)
+        observe = rounding(seed) if step else None
+        return self.run(Interpreted(module, weights, self.caches, observe), real)
 
     def compiled(self, built: Built, threads: int) -> Outcome:
         """By a built program, which leaves the weights as they are."""

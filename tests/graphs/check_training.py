@@ -31,6 +31,7 @@ from tests.graphs.judge import (
     is_tame,
     moved,
     noise_of,
+    rounding,
 )
 from tests.graphs.runs import Built, Compiled, Interpreted, stages
 from tests.graphs.torch_meaning import Meaning
@@ -152,12 +153,13 @@ class Case:
     def interpreted(
         self, module: ModuleOp, real: Any = np.float32, step: float = 0.0, seed: int = 0
     ) -> Outcome:
-        """By the interpreter of its stage; `step` moves the weights."""
+        """By the interpreter of its stage; `step` moves the weights, and what ops make by its rounding."""
         weights = arrays(self.first, real)
         states = {name: value.astype(real) for name, value in self.states.items()}
         if step:
             weights, states = moved(weights, step, seed), moved(states, step, seed)
-        return self.run(Interpreted(module, {**weights, **states}, {}), real)
+        observe = rounding(seed) if step else None
+        return self.run(Interpreted(module, {**weights, **states}, {}, observe), real)
 
     def of_losses(self, name: str) -> float:
         """The noise of rows of losses: each is a difference of numbers as large as logits."""

@@ -3,20 +3,28 @@
     bits    equal, NaN to NaN whatever its payload
     near    |a - b|^2 <= floor * |b|^2 + slack * noise, |.|^2 a sum over a value's elements
 
-`noise` is what the program itself makes of rounding: the squared distance from its f64 run of its
-f32 run, and of f64 runs on weights moved by the size of its roundings. What cancels or
-divides by little has much of it.
+`noise` is what the program itself makes of rounding: the squared distance from its f64 run of its f32 run,
+and of f64 runs on weights moved by the size of its roundings, in which what each op makes is moved so too
+(Monte Carlo arithmetic, Parker 1997). What cancels or divides by little has much of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from xdsl.ir import Operation, SSAValue
+
+from ck.ir.op import Updates
+from ck.ir.ops.cache import CacheOp
+from ck.ir.ops.weight import WeightOp
 
 Outcome = Mapping[str, np.ndarray]
 
 # Of f32 sums in other orders and of other polynomials: 2^-24 squared is 4e-15.
 SINGLE, SINGLE_STEP = 1e-12, 2.0**-23
+# What an op makes is rounded to f32 by half of its last bit.
+ROUNDING = 2.0**-24
 SLACK = 256
 # Runs on moved weights.
 NUDGES = range(3)
@@ -58,6 +66,17 @@ def moved(weights: Outcome, step: float, seed: int) -> dict[str, np.ndarray]:
         name: value if name.startswith("freq") else value * (1 + step * rng.standard_normal(value.shape))
         for name, value in weights.items()
     }
+
+
+def rounding(seed: int) -> Callable[[SSAValue, Operation, Any], None]:
+    """Moves what ops make by as much as f32 rounds it; weights and states keep their bits."""
+    rng = np.random.default_rng(seed)
+
+    def move(_: SSAValue, op: Operation, value: Any) -> None:
+        if not isinstance(op, WeightOp | CacheOp | Updates) and getattr(value, "dtype", None) == np.float64:
+            value *= 1 + ROUNDING * rng.standard_normal(value.shape)
+
+    return move
 
 
 def is_tame(outcome: Outcome) -> bool:

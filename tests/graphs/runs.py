@@ -6,14 +6,14 @@ run.caches           keys and values [kv heads, capacity, head width], or recurr
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, TensorType
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from ck.backend.backends import backend
 from ck.backend.context import context_type
@@ -30,6 +30,7 @@ from tests.ops.case import Operand, pack_cache
 from tests.ops.kernel_calls import pack
 
 Arrays = dict[str, np.ndarray]
+Observer = Callable[[SSAValue, Operation, Any], None]
 CANARY = 64
 
 
@@ -46,11 +47,13 @@ def stages(module: ModuleOp, wanted: tuple[str, ...]) -> dict[str, ModuleOp]:
 class Interpreted:
     """A module of any stage under the interpreter of its stage, on copies of weights and caches."""
 
-    def __init__(self, module: ModuleOp, weights: Outcome, caches: Mapping[str, Kept]) -> None:
+    def __init__(
+        self, module: ModuleOp, weights: Outcome, caches: Mapping[str, Kept], observe: Observer | None = None
+    ) -> None:
         self.module = module
         self.weights = {name: value.copy() for name, value in weights.items()}
         self.caches = {name: copied(kept) for name, kept in caches.items()}
-        self.environment = Environment(self.weights, self.caches)
+        self.environment = Environment(self.weights, self.caches, observe)
 
     def __call__(self, entry: str, given: Mapping[str, Any]) -> list[np.ndarray]:
         block = find_function(self.module, entry).body.block
