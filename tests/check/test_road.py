@@ -35,6 +35,7 @@ from ck.passes.pipeline import ORDER, STAGES, TRAINING_STAGES, run_pass
 from ck.runtime.check import CompiledCheck, check_road, is_program, pack_cache, unpack_cache
 from ck.runtime.check_weights import StoredWeights
 from tests.check.test_wrong_passes import ROWS
+from tests.frontend.make_gguf import write_tiny
 from tests.graphs.fixed import random_graph
 from tests.ops.case import pack_cache as packed_as_kernels_read
 from tests.passes.programs import parse
@@ -276,6 +277,18 @@ def test_ck_compile_check(cut: Callable[..., Path], tmp_path: Path, monkeypatch:
     checks = [line for line in lines if line.startswith("check ")]
     assert len(checks) == 1 + sum(len(stage.passes) for stage in STAGES) + 3 * len(BACKENDS)
     assert not [line for line in checks if "not compared" in line]
+
+
+@pytest.mark.parametrize(("kv", "bound"), [("f16", "of 1e-05"), ("f32", "of 1e-09")])
+def test_a_last_bit_may_change_which_f16_a_key_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kv: str, bound: str
+) -> None:
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
+    lines: list[str] = []
+    model = write_tiny(tmp_path / "tiny.gguf")
+    ck.compile(model, context_len=64, kv=kv, check=True, progress=lines.append)
+    (line,) = [line for line in lines if line.startswith("check ck-bufferize")]
+    assert line.count(bound) == 3
 
 
 def test_ck_compile_check_names_the_pass(

@@ -19,8 +19,9 @@ from ck.ir.check.states import multiplied, read_by_id, weights_of
 from ck.ir.evaluate import Kept, empty_cache
 from ck.ir.op import Array, Product, to_bf16
 from ck.ir.ops.adamw import SECOND_MOMENT
+from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.global_norm import HYPER
-from ck.ir.rt.ops import CallOp
+from ck.ir.rt import ops as rt
 from ck.ir.types import CacheType, KvType, WeightType, is_buffer, is_tensor, shape
 
 Draw = Callable[[str, Attribute], Array]
@@ -83,6 +84,7 @@ class Inputs:
         self._types: dict[str, Attribute] = {}
         self._weights: dict[tuple[str, bool], Array] = {}
         self._caches: dict[str, Kept] = {}
+        self._keeps_halves = any(map(_is_half, self.module.walk()))
         # Whether some form so far rounds factors of products to bf16.
         self.rounded = False
         self.learn(self.module)
@@ -94,8 +96,8 @@ class Inputs:
 
     @property
     def quantized(self) -> bool:
-        """Whether products take quantised rows, once layouts are assigned."""
-        return any(_is_quantized(of) for of in self._types.values())
+        """Whether products take quantised rows, once layouts are assigned, or keys and values are f16."""
+        return self._keeps_halves or any(_is_quantized(of) for of in self._types.values())
 
     def type_of(self, name: str) -> Attribute:
         """The type under which the first form that has the weight has it."""
@@ -223,9 +225,16 @@ def sprinkle(rows: Array, finite: bool = False) -> None:
 
 
 def _rounds_factors(op: Operation) -> bool:
-    if isinstance(op, CallOp):
+    if isinstance(op, rt.CallOp):
         return op.symbol_name.startswith(_PRODUCTS) and op.symbol_name.endswith("_bf16")
     return isinstance(op, Product) and op.compute == "bf16"
+
+
+def _is_half(op: Operation) -> bool:
+    if not isinstance(op, CacheOp | rt.CacheOp):
+        return False
+    of = op.results[0].type
+    return isinstance(of, KvType) and of.dtype_name == "f16"
 
 
 def _is_quantized(of: Attribute) -> bool:

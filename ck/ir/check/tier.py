@@ -23,8 +23,8 @@ class Tier:
 
     bound      largest error; 0 means equal bits
     why        what the pass does to the numbers, in a few words
-    quantized  the bound where rows are quantised, if it is another: a last bit can change which whole number
-               is nearest
+    quantized  the bound where rows are quantised or keys and values f16, if it is another: a last bit can
+               change which of their numbers is nearest
     rounded    the bound where factors of products are rounded to bf16, if it is another: likewise, and one of
                them is then another by 2^-8 of itself, in sums that cancel
     specials   whether it keeps what is not finite; where it does not, rows that hold such a number are not
@@ -43,7 +43,7 @@ class Tier:
         return self.bound == 0
 
     def where(self, *, quantized: bool = False, rounded: bool = False) -> "Tier":
-        """The same promise where rows are quantised, or factors rounded."""
+        """The same promise where rows are quantised or keys f16, or factors rounded."""
         bounds = [self.bound, *([self.quantized] if quantized else []), *([self.rounded] if rounded else [])]
         return replace(self, bound=max(bound for bound in bounds if bound is not None))
 
