@@ -1,9 +1,10 @@
 """One family of models a file: which header keys it has, which tensors, and how they become `ck` ops.
 
-`ARCHITECTURES` lists them: general.architecture of a GGUF file names the family's module. A module is
+`FAMILIES` is the table of them: general.architecture of a GGUF file names the family's module. A module is
 imported when its family is asked for: builders import the IR, which a start from the cache does without.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -31,7 +32,14 @@ class Architecture(Protocol):
         ...
 
 
-ARCHITECTURES = ("gemma3", "llama", "qwen2", "qwen3")
+# The family's name, and model_type in config.json -> the class of transformers whose folders it reads.
+FAMILIES: Mapping[str, Mapping[str, str]] = {
+    "gemma3": {"gemma3_text": "Gemma3ForCausalLM"},
+    "llama": {"llama": "LlamaForCausalLM"},
+    "qwen2": {"qwen2": "Qwen2ForCausalLM"},
+    "qwen3": {"qwen3": "Qwen3ForCausalLM"},
+}
+ARCHITECTURES = tuple(FAMILIES)
 
 
 def find_architecture(name: str) -> Architecture | None:

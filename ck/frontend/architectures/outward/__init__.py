@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.architectures import ARCHITECTURES, FAMILIES
 from ck.frontend.architectures.outward.config import ConfigReader, written
 from ck.frontend.hyperparameters import HyperParameters
 
@@ -78,10 +78,7 @@ class HuggingFaceClass:
 
 # By the model_type of config.json.
 HUGGINGFACE_CLASSES = {
-    "gemma3_text": HuggingFaceClass("Gemma3ForCausalLM", "gemma3"),
-    "llama": HuggingFaceClass("LlamaForCausalLM", "llama"),
-    "qwen2": HuggingFaceClass("Qwen2ForCausalLM", "qwen2"),
-    "qwen3": HuggingFaceClass("Qwen3ForCausalLM", "qwen3"),
+    kind: HuggingFaceClass(name, family) for family, kinds in FAMILIES.items() for kind, name in kinds.items()
 }
 
 
