@@ -262,7 +262,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "ck.l2_norm": _l2_norm,
     "ck.gain": _gain,
     "ck.sigmoid": lambda run, op, x: torch.sigmoid(x),
-    "ck.softplus": lambda run, op, x: F.softplus(x, threshold=1e3),
+    "ck.softplus": lambda run, op, x: F.softplus(x, threshold=1e2),
     "ck.exp": lambda run, op, x: torch.exp(x),
     "ck.split": lambda run, op, x: x.split(ints_value(op.properties["sizes"]), dim=1),
     "ck.causal_conv1d": _causal_conv1d,
