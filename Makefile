@@ -42,8 +42,12 @@ graphs:             # random programs through interpreters, PyTorch, C and LLVM;
 parity:             # the canary against PyTorch on a model of 4 layers, both families (some minutes)
 	CK_CANARY=large $(PYTHON) -m pytest tests/train/test_parity.py -k canary
 
+templates:          # published chat templates: 60 conversations each against transformers (half a minute)
+	$(PYTHON) -m tests.frontend.published_templates smollm2-135m \
+	$$($(PYTHON) benchmarks/peers/llama_cpp.py --source)/models/templates
+
 docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity docs
+.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates docs

@@ -1,6 +1,7 @@
 """Build llama.cpp from the PyPI source package llama-cpp-python, once, and print its programs' paths.
 
     python benchmarks/peers/llama_cpp.py [--jobs N]
+    python benchmarks/peers/llama_cpp.py --source       fetch only, and print where the source is
 
 The build is native, with weight repacking, in `<cache>/peers/llama_cpp-<version>`. With gcc its AMX
 kernels are left out: gcc 12 forgets the memory operands of the tile instructions and the program crashes on
@@ -60,7 +61,7 @@ def build(jobs: int) -> None:
     for tool, package in (("cmake", "cmake"), ("make", "make"), ("c++", "g++")):
         if shutil.which(tool) is None:
             raise MachineError(f"llama.cpp: needs {tool}, which is missing; run: apt-get install {package}")
-    source, log = _source(place), place / "build.log"
+    source, log = fetch_source(place), place / "build.log"
     options, facts = _compiler()
     configure = ["cmake", "-S", str(source), "-B", str(place / "build"), *OPTIONS, *options]
     compile_ = ["cmake", "--build", str(place / "build"), f"-j{jobs}", "--target", *PROGRAMS]
@@ -72,7 +73,7 @@ def build(jobs: int) -> None:
     record.write_text(json.dumps(facts))
 
 
-def _source(place: Path) -> Path:
+def fetch_source(place: Path) -> Path:
     """The source tree of llama.cpp inside the package's, fetched and unpacked when absent."""
     root = place / f"{PACKAGE.replace('-', '_')}-{VERSION}"
     if not root.exists():
@@ -105,8 +106,13 @@ def _version(compiler: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build llama.cpp and print the paths of its programs.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at a time")
+    parser.add_argument("--source", action="store_true", help="fetch and print the source's path, no build")
+    given = parser.parse_args()
     try:
-        build(parser.parse_args().jobs)
+        if given.source:
+            print(fetch_source(private_dir(folder())))
+            return 0
+        build(given.jobs)
         for name in PROGRAMS:
             print(program(name))
     except CkError as error:

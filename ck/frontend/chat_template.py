@@ -29,7 +29,16 @@ WALL_SECONDS = 3.0
 START_SECONDS = 60.0
 
 # What a caller may set besides messages; anything else could shadow what ck itself passes.
-ALLOWED_VARIABLES = frozenset({"tools", "documents", "enable_thinking", "reasoning_effort", "date_string"})
+ALLOWED_VARIABLES = frozenset(
+    {
+        "tools", "documents", "custom_tools", "builtin_tools", "xml_tools", "python_tools",
+        "tools_in_user_message", "tool_call_format", "enable_thinking", "thinking", "preserve_thinking",
+        "clear_thinking", "reasoning_effort", "date_string", "add_vision_id",
+    }
+)  # fmt: skip
+
+# What a message may call the thinking before its content; a template reads the first or the second.
+_THOUGHT_NAMES = ("reasoning_content", "thinking", "reasoning")
 
 Message = Mapping[str, Any]
 
@@ -37,7 +46,8 @@ Message = Mapping[str, Any]
 class ChatTemplate:
     """The template `source` of one model, with the texts of its BOS and EOS tokens ("" where it has none).
 
-    `render` may be called from any thread; one child serves all calls, started by the first.
+    The text is what transformers' apply_chat_template makes of the same messages and variables. `render` may
+    be called from any thread; one child serves all calls, started by the first.
     Raises MalformedError when the template has more than 256 KiB.
     """
 
@@ -47,7 +57,7 @@ class ChatTemplate:
             raise MalformedError(
                 f"a chat template must have at most {TEMPLATE_LIMIT_BYTES} bytes, found {n_bytes}"
             )
-        self._source = source
+        self.source = source
         self._fixed = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
         self._lock = Lock()
         self._worker: _Worker | None = None
@@ -58,7 +68,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for `messages`, each {"role", "content", ...}.
+        """The prompt for `messages`, each {"role", "content", ...}; keys whose value is None do not count.
 
         Raises MalformedError when the template has an error, asks for what the sandbox refuses or breaks a
         limit; UsageError when it refuses the messages, or a variable is not one of ALLOWED_VARIABLES.
@@ -67,9 +77,9 @@ class ChatTemplate:
         if unknown:
             known = ", ".join(sorted(ALLOWED_VARIABLES))
             raise UsageError(f"a template variable must be one of {known}, found {shown(unknown[0])}")
-        given = {**self._fixed, **(variables or {}), "messages": list(messages)}
+        given = {**self._fixed, **(variables or {}), "messages": list(map(_as_templates_read, messages))}
         given["add_generation_prompt"] = add_generation_prompt
-        request = json.dumps({"template": self._source, "variables": given}).encode()
+        request = _request({"template": self.source, "variables": given})
         if len(request) > REQUEST_LIMIT_BYTES:
             raise ResourceError(
                 f"a conversation must have at most {REQUEST_LIMIT_BYTES} bytes, found {len(request)}"
@@ -106,6 +116,23 @@ class ChatTemplate:
         if reply["kind"] == "refused":
             raise UsageError(f"chat template: {text}")
         raise MalformedError(f"chat template: {text}; try --chat-template none")
+
+
+def _as_templates_read(message: Message) -> dict[str, Any]:
+    """A message without keys of no value, its thinking under both names that templates read.
+
+    Source: transformers, utils/chat_template_utils.py.
+    """
+    plain = {key: value for key, value in message.items() if value is not None}
+    thought = next((plain[name] for name in _THOUGHT_NAMES if name in plain), None)
+    return plain if thought is None else {"thinking": thought, **plain, "reasoning_content": thought}
+
+
+def _request(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(fields).encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise UsageError(f"a conversation must be JSON: {shown(str(problem))}") from None
 
 
 class _BreachError(Exception):

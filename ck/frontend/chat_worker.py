@@ -12,7 +12,9 @@ import json
 import resource
 import struct
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, BinaryIO, cast
 
 from jinja2 import Template, TemplateError, nodes
@@ -39,12 +41,19 @@ class LimitError(Exception):
 
 
 class GenerationBlocks(Extension):
-    """`{% generation %}` marks what training learns from; a renderer passes it through."""
+    """`{% generation %}` marks what training learns from; a renderer passes it through.
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The statements inside."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    What is set inside stays inside, as in transformers, where the block is a call of its own.
+    """
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The statements inside, as the body of a call."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_inside"), [], [], body).set_lineno(line)
+
+    def _inside(self, caller: Callable[[], str]) -> str:
+        return caller()
 
 
 GenerationBlocks.tags = {"generation"}
@@ -65,9 +74,15 @@ def _namespace(*args: Any, **given: Any) -> PlainNamespace:
     return PlainNamespace(values)
 
 
-def _dict(*args: Any, **given: Any) -> dict[Any, Any]:
-    """The class itself would be one more object to climb from."""
-    return dict(*args, **given)
+class PlainDict:
+    """Makes dictionaries; the class itself would be one more object to climb from."""
+
+    def __call__(self, *args: Any, **given: Any) -> dict[Any, Any]:
+        return dict(*args, **given)
+
+    def fromkeys(self, keys: Any, value: Any = None) -> dict[Any, Any]:
+        """One value for all."""
+        return dict.fromkeys(keys, value)
 
 
 def _check_name(name: object) -> None:
@@ -108,7 +123,7 @@ def environment() -> ImmutableSandboxedEnvironment:
             "raise_exception": _refuse,
             "strftime_now": _now,
             "namespace": _namespace,
-            "dict": _dict,
+            "dict": PlainDict(),
         }
     )
     return env
@@ -126,10 +141,16 @@ def render(template: Template, variables: dict[str, Any]) -> str:
     return "".join(parts)
 
 
+@lru_cache(maxsize=1)
+def compiled(env: ImmutableSandboxedEnvironment, source: str) -> Template:
+    """The template; a conversation renders the same one again and again."""
+    return env.from_string(source)
+
+
 def answer(env: ImmutableSandboxedEnvironment, request: dict[str, Any]) -> dict[str, str]:
     """The reply to one request."""
     try:
-        return {"text": render(env.from_string(request["template"]), request["variables"])}
+        return {"text": render(compiled(env, request["template"]), request["variables"])}
     except RefusedError as problem:
         return {"error": str(problem), "kind": "refused"}
     except TemplateError as problem:

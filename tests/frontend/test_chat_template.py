@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from ck.errors import CkError, MalformedError, UsageError
 from ck.frontend.chat_template import ChatTemplate
 from ck.frontend.model import open_model
+from tests.frontend.conversations import REFUSED, TALKS, Transformers, differences
 from tests.models import model_path
+
+OURS = sorted((Path(__file__).parents[1] / "data" / "templates").glob("*.jinja"))
 
 MESSAGES = [
     {"role": "system", "content": "You are terse."},
@@ -166,6 +170,43 @@ def test_text_is_what_transformers_renders(name: str, count: int, asks: bool) ->
     template = ChatTemplate(source, "<s>", "</s>")
     given = extra if tools is None else {**extra, "tools": tools}
     assert template.render(MESSAGES[:count], asks, given) == expected
+    template.close()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_sixty_conversations_are_what_transformers_renders(path: Path) -> None:
+    source = path.read_text("utf-8")
+    assert len(TALKS) == len({talk.name for talk in TALKS}) == 60
+    assert differences(source) == []
+    # The comparison is of texts: few conversations are refused, and those that remain differ.
+    theirs = Transformers(source)
+    texts = [text for text in map(theirs.render, TALKS) if text != REFUSED]
+    assert len(texts) >= 45
+    assert len(set(texts)) >= 35
+
+
+@pytest.mark.oracle
+def test_the_demo_models_sixty_conversations() -> None:
+    source = open_model(model_path("smollm2-135m")).file.chat_template
+    assert source is not None
+    assert differences(source, "<|im_start|>", "<|im_end|>") == []
+
+
+def test_what_a_generation_block_sets_stays_inside() -> None:
+    source = "{% set a = 1 %}{% generation %}{% set a = 2 %}{{ a }}{% endgeneration %}{{ a }}"
+    template = ChatTemplate(source + "{{ dict.fromkeys(['k'], 3) }}{{ dict(k=4) }}", "", "")
+    assert template.render(MESSAGES) == "21{'k': 3}{'k': 4}"
+    template.close()
+
+
+def test_a_message_has_no_keys_without_value_and_its_thinking_by_two_names() -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m | tojson }}{% endfor %}", "", "")
+    said = [{"role": "assistant", "content": None, "reasoning": "because"}]
+    expected = '{"thinking": "because", "role": "assistant", "reasoning": "because"'
+    assert template.render(said) == expected + ', "reasoning_content": "because"}'
+    with pytest.raises(UsageError, match=r"a conversation must be JSON: .*bytes is not JSON"):
+        template.render([{"role": "user", "content": b"Hi"}])
     template.close()
 
 
