@@ -32,6 +32,7 @@ from tests.graphs.judge import (
     moved,
     noise_of,
     rounding,
+    squared,
 )
 from tests.graphs.runs import Built, Compiled, Interpreted, stages
 from tests.graphs.torch_meaning import Meaning
@@ -75,7 +76,7 @@ class Case:
         self.states = {name: self._state(*name.split(".", 1)) for name in self._state_names()}
         self.inputs = [self._inputs(number) for number in range(len(program.batches))]
         types = self.graph.weights
-        self.steepest = self.largest = 0.0
+        self.steepest = self.largest = self.decayed = 0.0
         self.types = {**types, **{name: types[name.split(".", 1)[1]] for name in self.states}}
 
     def _state_names(self) -> list[str]:
@@ -167,6 +168,10 @@ class Case:
         is_loss = name.startswith("%") and name[1:].split()[0] in losses
         return self.program.rows * (2.0**-24 * self.largest) ** 2 if is_loss else 0.0
 
+    def of_decays(self, values: np.ndarray) -> float:
+        """The noise of e^(a - b), a and b sums of log decays: their last bits count where they are large."""
+        return (2.0**-24 * self.decayed) ** 2 * squared(values)
+
     def compiled(self, built: Built, threads: int) -> Outcome:
         """By a built program."""
         states = {name: Operand(value, value) for name, value in self.states.items()}
@@ -209,6 +214,7 @@ class Case:
         results = meaning({name: live_rows(value, inputs["n"]) for name, value in inputs.items()})
         self.steepest = max(self.steepest, meaning.steepest)
         self.largest = max(self.largest, meaning.largest)
+        self.decayed = max(self.decayed, meaning.decayed)
         found: dict[str, np.ndarray] = {}
         total = torch.zeros((), dtype=torch.float64)
         for name, rows in zip(self.graph.results, results, strict=True):
@@ -272,7 +278,10 @@ def check_training(program: Training, folder: Path, backends: tuple[str, ...] = 
     single = case.interpreted(judge)
     step = BF16_STEP if is_bf16 else SINGLE_STEP
     nudged = [case.interpreted(judge, np.float64, step, seed) for seed in NUDGES]
-    noise = {name: part + case.of_losses(name) for name, part in noise_of(exact, single, *nudged).items()}
+    noise = {
+        name: part + case.of_losses(name) + case.of_decays(exact[name])
+        for name, part in noise_of(exact, single, *nudged).items()
+    }
     bound = Bound(BF16 if is_bf16 else SINGLE, SLACK, noise)
     meant = bound if is_bf16 else Bound(SAME, SLACK * DOUBLE, bound.noise)
     kernels, scheduled = (case.interpreted(found[stage]) for stage in ("kernels", "scheduled"))

@@ -58,6 +58,7 @@ class Meaning:
     histories  those of the caches by name, or recurrent states; a run adds to them
     compute    bf16 where products round their factors
     steepest   the largest score of any attention so far, in size
+    decayed    the largest sum of log decays over a document, in size
     """
 
     function: func.FuncOp
@@ -66,6 +67,7 @@ class Meaning:
     n: int
     compute: str = "f32"
     steepest: float = 0.0
+    decayed: float = 0.0
 
     def __call__(self, given: Mapping[str, Any]) -> list[Tensor]:
         """The results: their live rows."""
@@ -229,6 +231,8 @@ def _packed_delta_rule(run: Meaning, op: CkOp, *rest: Any) -> Tensor:
     *rows, starts = rest
     _, lengths = torch.unique_consecutive(starts, return_counts=True)
     documents = zip(*(part.split(lengths.tolist()) for part in rows), strict=True)
+    sums = (part.detach().cumsum(0).abs().max() for part in rows[3].split(lengths.tolist()))
+    run.decayed = max(run.decayed, *map(float, sums))
     heads = _whole(op, "heads")
     sizes = heads, rows[0].shape[1] // _whole(op, "key_heads"), rows[2].shape[1] // heads
     return torch.cat([_by_rule(op, rows[0].new_zeros(sizes), *document)[0] for document in documents])
