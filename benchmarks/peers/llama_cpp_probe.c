@@ -1,6 +1,7 @@
 // What llama.cpp makes of a model file, as numbers: token ids of a text, or a greedy continuation of ids.
 //
 //   probe MODEL tokenize              < text    one id a line; special tokens are added and recognised
+//   probe MODEL ends                          ids that end a reply, one a line
 //   probe MODEL greedy N N_THREADS    < ids     N lines: id, its logit, the logit of the runner-up
 //
 // Keys and values are kept in f32. A program of its own, because llama.cpp's tools print text, which does not
@@ -52,6 +53,12 @@ static void tokenize(const struct llama_model* model) {
     free(text);
 }
 
+static void print_ends(const struct llama_model* model) {
+    const struct llama_vocab* vocab = llama_model_get_vocab(model);
+    for (int32_t id = 0; id < llama_vocab_n_tokens(vocab); id++)
+        if (llama_vocab_is_eog(vocab, id)) printf("%d\n", id);
+}
+
 static void greedy(struct llama_model* model, int n_steps, int n_threads) {
     size_t n_bytes;
     char* text = read_all(&n_bytes);
@@ -87,15 +94,19 @@ static void greedy(struct llama_model* model, int n_steps, int n_threads) {
 
 int main(int argc, char** argv) {
     int tokenizes = argc == 3 && !strcmp(argv[2], "tokenize");
-    if (!tokenizes && !(argc == 5 && !strcmp(argv[2], "greedy"))) fail("MODEL tokenize, or MODEL greedy N N_THREADS");
+    int ends = argc == 3 && !strcmp(argv[2], "ends");
+    if (!tokenizes && !ends && !(argc == 5 && !strcmp(argv[2], "greedy")))
+        fail("MODEL tokenize, MODEL ends, or MODEL greedy N N_THREADS");
     llama_log_set(only_errors, NULL);
     llama_backend_init();
     struct llama_model_params params = llama_model_default_params();
-    params.vocab_only = tokenizes;
+    params.vocab_only = tokenizes || ends;
     struct llama_model* model = llama_model_load_from_file(argv[1], params);
     if (!model) fail("the model cannot be loaded");
     if (tokenizes)
         tokenize(model);
+    else if (ends)
+        print_ends(model);
     else
         greedy(model, atoi(argv[3]), atoi(argv[4]));
     llama_model_free(model);

@@ -4,7 +4,7 @@ Source: the GGUF specification, section "Tokenizer"; defaults that files leave o
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -20,22 +20,18 @@ TOKEN_LIMIT_CHARS = 65_536
 _PREFIX = "tokenizer.ggml."
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
-# Texts that end a turn in the families that have them, whether or not the header names their ids.
-_END_OF_TURN = (
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|eom_id|>",
-    "<EOT>",
-    "[EOT]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-    "<turn|>",
-)
+# Texts that end a reply in the families that have them, whether or not the header names their ids: the end
+# of a turn or a text, then what stands between files in training. Source: llama.cpp, src/llama-vocab.cpp.
+_ENDS = frozenset(
+    {
+        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
+        "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
+        "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "[e~[",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|file_sep|>",
+        "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>",
+    }
+)  # fmt: skip
 
 
 class TokenType(IntEnum):
@@ -95,7 +91,7 @@ def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
     else:
         merges = _merges(metadata, index)
     special = _SpecialIds(metadata, len(tokens), kind)
-    eog_ids = reply_ends(special.ending, index)
+    eog_ids = reply_ends(special.ending, index, lambda token: types[token] != TokenType.CONTROL)
     types[list(eog_ids)] = TokenType.CONTROL
     by_default = kind == "pieces" or PRETOKENIZERS[pre].add_bos
     return Vocabulary(
@@ -116,12 +112,20 @@ def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
     )
 
 
-def reply_ends(named: Iterable[int], index: Mapping[str, int]) -> set[int]:
-    """Ids that end a reply: those that the model names, and the tokens by which families end a turn."""
-    ends = {*named, *(index[text] for text in _END_OF_TURN if text in index)}
-    if "<|return|>" in index and "<|call|>" in index:
-        ends -= {index.get("<|end|>", -1)}
-    return ends
+def reply_ends(named: Iterable[int], index: Mapping[str, int], is_word: Callable[[int], bool]) -> set[int]:
+    """Ids that end a reply: those that the model names, and the tokens by which families end one.
+
+    `is_word` tells a token that the model has for text: such a </s> is markup. llama.cpp stops there.
+    """
+    named = set(named)
+    found = _ENDS & index.keys()
+    # Where a call ends with a token of its own, <|end|> ends but a part of a reply.
+    if found >= {"<|return|>", "<|call|>"} or ("<|flush|>" in found and found & {"<|call|>", "<|calls|>"}):
+        found -= {"<|end|>"}
+        named -= {index.get("<|end|>", -1)}
+    if "</s>" in found and ("<|tool_response>" in found or is_word(index["</s>"])):
+        found -= {"</s>"}
+    return named | {index[text] for text in found}
 
 
 def _kind(metadata: Metadata) -> tuple[str, str]:

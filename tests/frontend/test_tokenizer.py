@@ -198,7 +198,12 @@ def test_the_byte_pair_demo_model_cuts_words_as_its_own_tokenizer_does() -> None
         assert ids == core.encode(text).ids, repr(text)
         # This vocabulary lacks tokens for some control characters, as the last text shows; they are left out.
         assert tokenizer.decode(ids) == text or text == HARD_TEXTS[-1]
-    assert tokenizer.eog_ids == {0, 2}
+    # <reponame> begins another file of the training text.
+    assert [tokenizer.piece(id) for id in sorted(tokenizer.eog_ids)] == [
+        b"<|endoftext|>",
+        b"<|im_end|>",
+        b"<reponame>",
+    ]
 
 
 def test_the_piece_demo_model_joins_as_scores_do(measured: Callable[[str], None]) -> None:
@@ -222,7 +227,9 @@ def test_the_piece_demo_model_joins_as_scores_do(measured: Callable[[str], None]
     assert tokenizer.decode(tokenizer.encode(prose), skip_special=True) == prose
     spaces = tokenizer.encode(" " * 70, add_special=False)
     assert [len(tokenizer.piece(id)) for id in spaces] == [31, 31, 8]
+    # </s> is a token too, of markup.
     assert tokenizer.eog_ids == {1, 106}
+    assert tokenizer.piece(tokenizer.encode("</s>", add_special=False)[0]) == b"</s>"
 
 
 def test_json_is_read_by_the_library(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from ck.frontend.architectures.vocabularies import PRETOKENIZERS
 from ck.frontend.model import GgufModel
+from ck.frontend.vocabulary import reply_ends
 from tests.frontend.make_gguf import write_tiny
 from tests.frontend.raw_gguf import STRING, U32, parse, text, u32
 
@@ -39,3 +40,24 @@ def test_qwens_texts_have_no_bos_and_two_ends(tmp_path: Path) -> None:
     # The header names one; the text of the other is known.
     assert tokenizer.eos_id == 2
     assert tokenizer.eog_ids == {2, 3}
+
+
+ENDS = [
+    (["a", "<|im_end|>", "<|endoftext|>", "<|fim_pad|>", "<|file_sep|>"], [1, 2, 3, 4]),
+    (["<|end|>", "<|endoftext|>"], [0, 1]),
+    (["<|end|>", "<|return|>", "<|call|>"], [1, 2]),
+    (["<|end|>", "<|calls|>", "<|flush|>"], [1, 2]),
+    (["</s>", "<|eot_id|>", "<|eom_id|>"], [0, 1, 2]),
+    (["</s>", "<|tool_response>", "<turn|>"], [1, 2]),
+]
+
+
+@pytest.mark.parametrize(("texts", "ends"), ENDS)
+def test_tokens_end_a_reply_by_their_names(texts: list[str], ends: list[int]) -> None:
+    index = {text: token for token, text in enumerate(texts)}
+    assert reply_ends([], index, lambda token: False) == set(ends)
+    # What is a word of the vocabulary is markup, unless the file names it.
+    as_words = reply_ends([], index, lambda token: True)
+    assert as_words == {token for token in ends if texts[token] != "</s>"}
+    if "<|end|>" not in texts:
+        assert reply_ends([0], index, lambda token: True) == as_words | {0}

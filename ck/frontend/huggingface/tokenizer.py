@@ -62,7 +62,8 @@ def make_tokenizer(files: TokenizerFiles, n_vocab: int) -> Tokenizer:
     bos, eos = (_id_of(core, files, name) for name in ("bos_token", "eos_token"))
     added: dict[int, AddedToken] = core.get_added_tokens_decoder()
     named = {*files.ends, *(() if eos is None else (eos,))}
-    eog = reply_ends(named, {token.content: id for id, token in added.items() if id < n_vocab})
+    texts = {token.content: id for id, token in added.items() if id < n_vocab}
+    eog = reply_ends(named, texts, lambda token: not added[token].special)
     hidden = {id for id, token in added.items() if token.special} | eog
     before, after = _around(core, files.where)
     _check_rows({*named, *before, *after}, n_vocab, files.where)
