@@ -42,8 +42,17 @@ def _tensor(name: str, shape: tuple[int, ...], init: str, seed: int) -> NDArray[
     kind, size = INITIALIZERS[init](fan_in, fan_out)
     if kind is None:
         return np.zeros(shape, np.float32)
+    return (size * kind(_stream(name, seed), fan_in * fan_out)).astype(np.float32).reshape(shape)
+
+
+def uniform(name: str, shape: tuple[int, ...], limit: float, seed: int) -> NDArray[np.float32]:
+    """The tensor `name`, uniform in +-limit."""
+    return (limit * _open_unit(_stream(name, seed), math.prod(shape))).astype(np.float32).reshape(shape)
+
+
+def _stream(name: str, seed: int) -> np.random.Philox:
     key = int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:16], "little")
-    return (size * kind(np.random.Philox(key=key), fan_in * fan_out)).astype(np.float32).reshape(shape)
+    return np.random.Philox(key=key)
 
 
 def _open_unit(bits: np.random.Philox, n: int) -> Doubles:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import UsageError
+from ck.frontend.adapters import Adapters
 from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architecture
 from ck.frontend.architectures.templates import TEMPLATES, TemplateName
 from ck.frontend.hyperparameters import (
@@ -39,19 +40,35 @@ _WINDOWS = {"sliding_window": CONTEXT_LIMIT, "window_pattern": LAYER_LIMIT}
 
 @dataclass(frozen=True)
 class Template:
-    """A model to be trained: its numbers, its family's module, and the shape of each of its tensors."""
+    """A model to be trained: its numbers, its family's module, and the shape of each of its tensors.
+
+    adapters   what is trained in place of these tensors, which are frozen then; None: nothing is
+    """
 
     hp: HyperParameters
     architecture: Architecture
     shapes: Mapping[str, tuple[int, ...]]
+    adapters: Adapters | None = None
+
+    @property
+    def trained(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the trained tensors."""
+        return self.shapes if self.adapters is None else self.adapters.shapes(self.shapes)
+
+    @property
+    def frozen(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the tensors that training reads and leaves as they are."""
+        return {} if self.adapters is None else self.shapes
 
     @property
     def n_parameters(self) -> int:
         """Trained numbers."""
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.trained.values())
 
     def initial_weights(self, init: str = "normal_0p02", seed: int = 42) -> dict[str, NDArray[np.float32]]:
-        """First weights by name: ck/frontend/initializers.py. Raises UsageError."""
+        """First values of the trained tensors: initializers.py, adapters.py. Raises UsageError."""
+        if self.adapters is not None:
+            return self.adapters.initial(self.shapes, seed)
         return initial_weights(self.shapes, init, seed)
 
 
@@ -116,12 +133,12 @@ def template_of(family: str, sizes: TemplateSizes) -> Template:
     return Template(hp, architecture, architecture.tensor_shapes(hp))
 
 
-def template_from(hp: HyperParameters) -> Template:
-    """The template whose numbers are `hp`, as a run directory keeps them."""
+def template_from(hp: HyperParameters, adapters: Adapters | None = None) -> Template:
+    """The template whose numbers are `hp`, as a run directory keeps them, with `adapters`."""
     architecture = find_architecture(hp.arch)
     if architecture is None:
         raise UsageError(f"template: one of {', '.join(ARCHITECTURES)} is required, found {hp.arch}")
-    return Template(hp, architecture, architecture.tensor_shapes(hp))
+    return Template(hp, architecture, architecture.tensor_shapes(hp), adapters)
 
 
 def default_head_dim(family: str, embed_dim: Any, num_heads: Any) -> Any:

@@ -23,12 +23,14 @@ After:
 What an op updates is written where it lies: a cache, and the states of training (weights, gradients,
 moments).
 
+A call of an op that has several is left out when nothing reads what it makes: a frozen weight's gradient.
+
 What a function returns twice is copied. Raises for a function without a live count `n`, for one that returns
 an argument, a view, a state or what is written over another value, for a kernel's weight without a layout
 or rows that are not one a token, and for an entry with a name used twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -207,10 +209,12 @@ class _Function:
     def _named_calls(self, op: Operation, calls: Sequence[KernelCall]) -> None:
         """Calls that say which of the op's values they take."""
         updated = dict(op.updated) if isinstance(op, Updates) else {}
+        calls = [call for call in calls if len(calls) == 1 or _is_wanted(call, calls, updated, self.outputs)]
+        named = {value for call in calls for value in (*(call.outs or ()), *call.ins)}
         for result in op.results:
             if result in updated:
                 self.buffers[result] = self._updated(op, updated[result])
-            else:
+            elif result in named:
                 self._result(result, op)
         for call in calls:
             outs = [self.buffers[value] for value in call.outs or ()]
@@ -264,6 +268,17 @@ class _Function:
                 later = self._last_use(use.operation.y)
                 users.extend([later] if later is not None else [])
         return max(users, key=self.order.__getitem__, default=None)
+
+
+def _is_wanted(
+    call: KernelCall,
+    calls: Sequence[KernelCall],
+    updated: Mapping[SSAValue, SSAValue],
+    outputs: Mapping[SSAValue, SSAValue],
+) -> bool:
+    """Whether an op, another call of the same op or a state takes something of what `call` makes."""
+    taken = {value for other in calls if other is not call for value in other.ins}
+    return any(out.uses or out in taken or out in updated or out in outputs for out in call.outs or ())
 
 
 def _has_own_buffer(value: SSAValue) -> bool:

@@ -14,7 +14,8 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, SymbolRef
 from ck import __version__
 from ck.backend.backends import Backend
 from ck.errors import UsageError
-from ck.frontend.graph import BuiltGraph, Plan, build_graph, build_training_graph, weight_type
+from ck.frontend.adapted_graph import template_graph
+from ck.frontend.graph import BuiltGraph, Plan, build_graph, weight_type
 from ck.frontend.model import ModelSource, open_model
 from ck.frontend.model_file import ModelFile
 from ck.frontend.template import Template
@@ -74,13 +75,14 @@ def compile_training(
 
     `options`: optimizer, decay, dtype and budget, as the passes take them.
     """
-    record = {"template": asdict(template.hp), "options": {"rows": rows, **options}}
+    adapters = None if template.adapters is None else asdict(template.adapters)
+    record = {"template": asdict(template.hp), "adapters": adapters, "options": {"rows": rows, **options}}
     return build_program(directory, training_graph(template, rows, options), record, made_by, progress)
 
 
 def training_graph(template: Template, rows: int, options: Mapping[str, Any]) -> BuiltGraph:
     """The graph that trains `template`, with what its passes are to choose."""
-    built = build_training_graph(template.hp, template.architecture, template.shapes, rows)
+    built = template_graph(template, rows)
     ones = template.architecture.stored_as_one_plus(template.hp)
     built.module.attributes["ck.training"] = DictionaryAttr(
         {

@@ -106,6 +106,7 @@ class StepResult:
 class Trainable:
     """A model in training. `parameters`, `gradients` and `optimizer_state` are live views by tensor name.
 
+    frozen  likewise the tensors that are not trained: of a template with adapters, the model under them
     rows  capacity of a micro-batch, B * T;  updates  number of the last update, 0 before the first
     """
 
@@ -115,6 +116,7 @@ class Trainable:
         program: store.StoredProgram,
         weights: Mapping[str, Floats],
         threads: int | None = None,
+        frozen: Mapping[str, Floats] | None = None,
     ) -> None:
         self.template, self.program = template, program
         self.updates = 0
@@ -127,25 +129,33 @@ class Trainable:
         self._arguments = {a.name: _buffer(a.kind, a.shape) for a in manifest.fields() if a.kind != "index"}
         self.exe.bind(self._arguments)
         self.rows = len(self._arguments["tokens"])
-        self.parameters = {name: self._tensors[name] for name in template.shapes}
-        self.gradients = {name: self._tensors[f"grad.{name}"] for name in template.shapes}
+        self.parameters = {name: self._tensors[name] for name in template.trained}
+        self.gradients = {name: self._tensors[f"grad.{name}"] for name in template.trained}
+        self.frozen = {name: self._tensors[name] for name in template.frozen}
         states = ("adam_m.", "adam_v.", "momentum.")
         self.optimizer_state = {k: v for k, v in self._tensors.items() if k.startswith(states)}
         # Over several calls a caller holds it; each call takes it, so threads take turns.
         self.lock = self.exe.lock
         self.load(weights)
+        self._take_over(self.frozen, frozen or {})
 
     def load(
         self, weights: Mapping[str, Floats], optimizer_state: Mapping[str, Floats] | None = None
     ) -> None:
         """Take over tensors by name. Raises UsageError for a missing one, or one of another shape."""
-        for into, given in ((self.parameters, weights), (self.optimizer_state, optimizer_state or {})):
-            for name in into if given or into is self.parameters else ():
-                if name not in given or given[name].shape != into[name].shape:
-                    found = given[name].shape if name in given else "none"
-                    raise UsageError(f"tensor {name}: {list(into[name].shape)} is required, found {found}")
-                with self.lock:
-                    into[name][...] = given[name]
+        self._take_over(self.parameters, weights)
+        if optimizer_state:
+            self._take_over(self.optimizer_state, optimizer_state)
+
+    def _take_over(self, into: Mapping[str, Floats], given: Mapping[str, Floats]) -> None:
+        for name, tensor in into.items():
+            # One at a time, and once: a mapping may make them when asked.
+            values = given.get(name)
+            if values is None or values.shape != tensor.shape:
+                found = "none" if values is None else values.shape
+                raise UsageError(f"tensor {name}: {list(tensor.shape)} is required, found {found}")
+            with self.lock:
+                tensor[...] = values
 
     def zero_gradients(self) -> None:
         """Forget what has been accumulated."""
@@ -270,6 +280,7 @@ def compile_trainable(
     seq: int = 512,
     *,
     weights: Mapping[str, Floats] | None = None,
+    frozen: Mapping[str, Floats] | None = None,
     init: str = "normal_0p02",
     seed: int = 42,
     optimizer: str = "adamw",
@@ -286,6 +297,7 @@ def compile_trainable(
 
     batch, seq         capacity of a micro-batch: any B' x T' of at most batch * seq rows runs
     weights            first weights by name; default: drawn by `init` and `seed`
+    frozen             of a template with adapters: the weights of the model under them
     optimizer, decay   adamw or sgd; weight decay on matrices or all
     dtype              f32, or bf16: products of bf16 factors over f32 master weights
     activation_budget  fraction of the activations' bytes that are saved, the others recomputed
@@ -298,19 +310,17 @@ def compile_trainable(
         raise UsageError(f"mode train: a ck.template is required, found {type(template).__name__}")
     options = {"optimizer": optimizer, "decay": decay, "dtype": dtype, "budget": float(activation_budget)}
     rows, made_by = _rows(options, batch, seq, template.hp.context_length), wanted_backend(backend)
-    if check:
-        _check_program(template, rows, options, progress)
+    program = _program(template, rows, options, made_by, (force, check), progress or (lambda _: None))
     first = template.initial_weights(init, seed) if weights is None else weights
-    program = _program(template, rows, options, made_by, force, progress or (lambda _: None))
-    return Trainable(template, program, first, threads)
+    return Trainable(template, program, first, threads, frozen)
 
 
 def _check_program(
-    template: Template, rows: int, options: Mapping[str, Any], progress: Callable[[str], None] | None
+    template: Template, rows: int, options: Mapping[str, Any], progress: Callable[[str], None]
 ) -> None:
     from ck.runtime.check import check_training
 
-    check_training(template, rows, options, progress or (lambda _: None))
+    check_training(template, rows, options, progress)
 
 
 def _rows(options: Mapping[str, Any], batch: int, seq: int, context_len: int) -> int:
@@ -334,14 +344,18 @@ def _program(
     rows: int,
     options: Mapping[str, Any],
     wanted: Backend | None,
-    force: bool,
+    how: tuple[bool, bool],
     progress: Callable[[str], None],
 ) -> store.StoredProgram:
-    """The compiled program, from the cache or into it."""
+    """The compiled program, from the cache or into it; `how` is `force` and `check`."""
+    force, check = how
+    if check:
+        _check_program(template, rows, options, progress)
 
     def fill(directory: Path, made_by: Backend) -> tuple[object, ...]:
         from ck.runtime.compilation import compile_training
 
         return (compile_training(directory, template, rows, options, made_by, progress),)
 
-    return find_or_build(("train", asdict(template.hp), rows, options), fill, wanted, force)
+    adapters = None if template.adapters is None else asdict(template.adapters)
+    return find_or_build(("train", asdict(template.hp), adapters, rows, options), fill, wanted, force)

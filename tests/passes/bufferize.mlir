@@ -118,3 +118,15 @@ func.func @read_twice(%x: tensor<2x32xf32>, %n: index) -> tensor<2x32xf32> {
   %y = ck.silu %b : tensor<2x32xf32> -> tensor<2x32xf32>
   func.return %y : tensor<2x32xf32>
 }
+
+// A frozen head: no product is made for its gradient, which nothing reads, and no memory for it.
+// CHECK-LABEL: func.func @frozen_head(
+// CHECK:         rt.call @ck_cross_entropy_logits_f32
+// CHECK-NEXT:    rt.call @ck_cross_entropy_grad_rows
+// CHECK-NEXT:    rt.call @ck_cross_entropy_dhidden_f32
+// CHECK-NEXT:    func.return
+func.func @frozen_head(%h: tensor<2x32xf32>, %targets: tensor<2xi32>, %d: tensor<2x1xf32>, %n: index) -> (tensor<2x1xf32>, tensor<2x32xf32>) {
+  %w = ck.weight @head : !ck.q<17x32xf32, rows>
+  %nll, %dh, %dw, %logits = ck.cross_entropy_bwd %h, %w, %targets, %d : (tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2xi32>, tensor<2x1xf32>) -> (tensor<2x1xf32>, tensor<2x32xf32>, !ck.q<17x32xf32, rows>, tensor<2x17xf32>)
+  func.return %nll, %dh : tensor<2x1xf32>, tensor<2x32xf32>
+}
