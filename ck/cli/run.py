@@ -12,7 +12,8 @@ from ck.cli.options import ProgramOptions, compile_model, json_option, model_arg
 from ck.cli.sampling_options import sampling_options
 
 if TYPE_CHECKING:
-    from ck.runtime.chat import Conversation, Template
+    from ck.frontend.thinking import Template
+    from ck.runtime.chat import Conversation, ThinkingMode
     from ck.runtime.generate import Piece
     from ck.runtime.model import Model
     from ck.runtime.sampling import Sampler
@@ -27,6 +28,7 @@ class RunOptions:
     system: str | None
     predict: int
     chat_template: str
+    thinking: "ThinkingMode"
     as_json: bool
     show_token_ids: bool
     generate_only: bool
@@ -42,6 +44,12 @@ class RunOptions:
 @program_options
 @sampling_options
 @click.option("--chat-template", default="auto", help="auto (the model's), none (raw text) or a FILE.")
+@click.option(
+    "--thinking",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Think before the answer: as the template has it, or by its switch. off shows no thinking.",
+)
 @json_option
 @click.option("--show-token-ids", is_flag=True, help="Print the ids of prompt and answer on stderr.")
 @click.option("--generate-only", is_flag=True, help="Compile, then leave.")
@@ -50,8 +58,8 @@ def command(model: str, **given: Any) -> None:
     """Chat with MODEL: a GGUF file, a model folder as transformers saves it, a run directory, or a known name
     (see `ck ls`), which is fetched.
 
-    With --prompt or --file, standard output gets the answer and nothing else; seed and speed go to standard
-    error. Standard input may be a pipe: each line is a turn.
+    With --prompt or --file, standard output gets the answer and nothing else; what the model thinks before
+    it, seed and speed go to standard error. Standard input may be a pipe: each line is a turn.
     """
     from ck.runtime.sampling import Sampler, SamplingParams
 
@@ -101,7 +109,7 @@ def _conversation(model: "Model", options: RunOptions, name: str) -> "Conversati
         why = "as asked" if options.chat_template == "none" else f"{name} has no chat template"
         print(f"{why}: completing raw text", file=sys.stderr)
     session = Session(model.exe, model.tokenizer, progress=prompt_progress())
-    return Conversation(session, template, options.system)
+    return Conversation(session, template, options.system, options.thinking)
 
 
 def _template(model: "Model", choice: str) -> "Template | None":
@@ -130,18 +138,11 @@ def _chat(conversation: "Conversation", sampler: "Sampler", options: RunOptions)
 
 
 def _answer(conversation: "Conversation", sampler: "Sampler", prompt: str, options: RunOptions) -> None:
-    from ck.runtime.terminal import terminal_safe
-
-    show = terminal_safe if sys.stdout.isatty() else str
-    pieces: list[Piece] = []
-    for piece in conversation.reply(prompt, sampler, options.predict):
-        pieces.append(piece)
-        if not options.as_json:
-            click.echo(show(piece.text), nl=False)
+    pieces = _stream(conversation, sampler, prompt, options)
     text = "".join(piece.text for piece in pieces)
     ids = [piece.token for piece in pieces if piece.token is not None]
     if options.as_json:
-        _write_answer(conversation, sampler, prompt, text, ids)
+        _write_answer(conversation, sampler, prompt, pieces, ids)
     elif not text.endswith("\n"):
         click.echo()
     if options.show_token_ids:
@@ -150,8 +151,28 @@ def _answer(conversation: "Conversation", sampler: "Sampler", prompt: str, optio
     print(conversation.session.stats.line(), file=sys.stderr)
 
 
+def _stream(
+    conversation: "Conversation", sampler: "Sampler", prompt: str, options: RunOptions
+) -> "list[Piece]":
+    """The reply, printed as it comes unless it will be JSON."""
+    from ck.runtime.terminal import ThoughtPrinter, terminal_safe
+
+    show = terminal_safe if sys.stdout.isatty() else str
+    thoughts = ThoughtPrinter(sys.stderr, options.thinking != "off" and not options.as_json)
+    pieces: list[Piece] = []
+    try:
+        for piece in conversation.reply(prompt, sampler, options.predict):
+            pieces.append(piece)
+            thoughts.write(piece.thought, piece.text)
+            if not options.as_json:
+                click.echo(show(piece.text), nl=False)
+    finally:
+        thoughts.end()
+    return pieces
+
+
 def _write_answer(
-    conversation: "Conversation", sampler: "Sampler", prompt: str, text: str, ids: list[int]
+    conversation: "Conversation", sampler: "Sampler", prompt: str, pieces: "list[Piece]", ids: list[int]
 ) -> None:
     from ck.cli.output import write_json
 
@@ -159,7 +180,8 @@ def _write_answer(
     write_json(
         {
             "prompt": prompt,
-            "answer": text,
+            "answer": "".join(piece.text for piece in pieces),
+            "thinking": "".join(piece.thought for piece in pieces),
             "prompt_ids": list(session.prompt),
             "answer_ids": ids,
             "seed": sampler.seed,

@@ -16,10 +16,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ck.errors import InternalError, MalformedError, ResourceError, UsageError
 from ck.frontend.gguf.cursor import shown
+
+if TYPE_CHECKING:
+    from ck.frontend.tokenizer import Tokenizer
 
 TEMPLATE_LIMIT_BYTES = 256 << 10
 REQUEST_LIMIT_BYTES = 32 << 20
@@ -116,6 +119,14 @@ class ChatTemplate:
         if reply["kind"] == "refused":
             raise UsageError(f"chat template: {text}")
         raise MalformedError(f"chat template: {text}; try --chat-template none")
+
+
+def encode_chat(tokenizer: "Tokenizer", prompt: str) -> list[int]:
+    """The ids of what a chat template has written: BOS, where the tokenizer adds one, is there once."""
+    ids = tokenizer.encode(prompt, add_special=False, parse_special=True)
+    if tokenizer.add_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
+        return [tokenizer.bos_id, *ids]
+    return ids
 
 
 def _as_templates_read(message: Message) -> dict[str, Any]:

@@ -6,17 +6,23 @@ model has no template: each text is completed on its own, as it stands.
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import Literal, TextIO
 
-from ck.errors import CkError, UsageError
+from ck.errors import CkError, CkWarning, UsageError
+from ck.frontend.chat_template import encode_chat
+from ck.frontend.thinking import Template, read_thinking
 from ck.runtime.generate import Piece, Session, never
 from ck.runtime.sampling import Sampler
-from ck.runtime.terminal import terminal_safe
+from ck.runtime.terminal import ThoughtPrinter, terminal_safe
+from ck.runtime.thinking import ThoughtSplitter
+
+ThinkingMode = Literal["auto", "on", "off"]
 
 HELP = '''\
 /help    this text
@@ -28,60 +34,98 @@ Ctrl-C   stops a reply; twice leaves
 '''
 
 
-class Template(Protocol):
-    """What a conversation needs of a chat template."""
-
-    def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str: ...
-
-
 @dataclass
 class Conversation:
-    """A system message, the turns so far, and the session they run on. Raises UsageError for a system message
-    without a template to put it in.
+    """A system message, the turns so far, and the session they run on.
+
+    `thinking` turns on or off what the template has a switch for; auto leaves it as the template has it. A
+    CkWarning says that there is no switch. Raises UsageError for a system message, or on or off, without a
+    template.
     """
 
     session: Session
     template: Template | None
     system: str | None = None
+    thinking: ThinkingMode = "auto"
     turns: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
 
     def __post_init__(self) -> None:
-        if self.system is not None and self.template is None:
-            raise UsageError("system: needs a chat template, the model has none; put it into the prompt")
+        if self.template is None:
+            if self.system is not None:
+                raise UsageError("system: needs a chat template, the model has none; put it into the prompt")
+            if self.thinking != "auto":
+                raise UsageError("thinking: needs a chat template with a switch, the model has no template")
+        self._marks = None if self.template is None else read_thinking(self.template)
+        self._variables: dict[str, bool] = {}
+        if self.thinking != "auto":
+            if self._marks is None or self._marks.switch is None:
+                always = "thinks or not as the model likes" if self._marks else "knows no thinking"
+                warnings.warn(f"thinking: the chat template has no switch, it {always}", CkWarning, 2)
+            else:
+                self._variables[self._marks.switch] = self.thinking == "on"
 
     def encode(self, text: str) -> list[int]:
         """The prompt that asks for the reply to `text`.
 
-        Control tokens come from the template alone: where a message spells one, it stays text.
+        Control tokens come from the template alone: where a message spells one, it stays text. BOS, where the
+        tokenizer adds one, is there once, whether or not the template writes it.
         """
         tokenizer = self.session.tokenizer
         if self.template is None:
             return tokenizer.encode(text, add_special=True)
-        first = [{"role": "system", "content": self.system}] if self.system is not None else []
-        said = [*first, *self.turns, {"role": "user", "content": text}]
-        messages = [{**message, "content": tokenizer.guard(message["content"])} for message in said]
-        # The template writes BOS itself where the model wants one.
-        return tokenizer.encode(self.template.render(messages), add_special=False, parse_special=True)
+        return encode_chat(tokenizer, self._render(self.template, text))
 
     def reply(
         self, text: str, sampler: Sampler, max_tokens: int = -1, should_stop: Callable[[], bool] = never
     ) -> Iterator[Piece]:
         """Stream the reply to `text`. The turn is remembered, as far as it came, unless an error ends it."""
-        answer = ""
-        for piece in self.session.stream(self.encode(text), sampler, max_tokens, should_stop):
+        if self.template is None:
+            yield from self.session.stream(self.encode(text), sampler, max_tokens, should_stop)
+            return
+        prompt = self._render(self.template, text)
+        ids = encode_chat(self.session.tokenizer, prompt)
+        answer, thought = "", ""
+        for piece in self._parted(self.session.stream(ids, sampler, max_tokens, should_stop), prompt):
             answer += piece.text
+            thought += piece.thought
             yield piece
-        if self.template is not None:
-            self.turns += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+        # The template decides what a later turn sees of a thought.
+        said = {"role": "assistant", "content": answer, **({"reasoning_content": thought} if thought else {})}
+        self.turns += [{"role": "user", "content": text}, said]
 
     def answer(self, text: str, sampler: Sampler, max_tokens: int = -1) -> str:
-        """The whole reply to `text`."""
+        """The whole reply to `text`, without the thought before it."""
         return "".join(piece.text for piece in self.reply(text, sampler, max_tokens))
 
     def reset(self) -> None:
         """Forget the turns and empty the cache."""
         self.turns.clear()
         self.session.reset()
+
+    def _render(self, template: Template, text: str) -> str:
+        guard = self.session.tokenizer.guard
+        first = [{"role": "system", "content": self.system}] if self.system is not None else []
+        said = [*first, *self.turns, {"role": "user", "content": text}]
+        messages = [{key: v if key == "role" else guard(v) for key, v in turn.items()} for turn in said]
+        return template.render(messages, True, self._variables)
+
+    def _parted(self, pieces: Iterator[Piece], prompt: str) -> Iterator[Piece]:
+        """`pieces` with thoughts in their place."""
+        if self._marks is None:
+            yield from pieces
+            return
+        splitter = ThoughtSplitter(self._marks, prompt.rstrip().endswith(self._marks.start))
+        for piece in pieces:
+            yield Piece(piece.token, *splitter.feed(piece.text or self._mark(piece.token)))
+        answer, thought = splitter.finish()
+        if answer or thought:
+            yield Piece(None, answer, thought)
+
+    def _mark(self, token: int | None) -> str:
+        """The text of a control token that is a mark; of others, which a reader does not see, none."""
+        assert self._marks is not None
+        text = "" if token is None else self.session.tokenizer.piece(token).decode("utf-8", "replace")
+        return text if text in (self._marks.start, self._marks.end) else ""
 
 
 class Interrupt:
@@ -160,14 +204,18 @@ class Repl:
     def _answer(self, text: str) -> None:
         interrupt = Interrupt()
         safe = terminal_safe if self.out.isatty() else str
+        thoughts = ThoughtPrinter(self.err, self.conversation.thinking != "off")
         try:
             with interrupt.watch():
                 for piece in self.conversation.reply(text, self.sampler, self.max_tokens, interrupt.pressed):
+                    thoughts.write(piece.thought, piece.text)
                     self.out.write(safe(piece.text))
                     self.out.flush()
         except CkError as error:
             self._note(f"ck: {error}; /reset forgets the conversation")
             return
+        finally:
+            thoughts.end()
         self.out.write("\n")
         self.out.flush()
         self._note(f"[{self.conversation.session.stats.line()}]")

@@ -38,10 +38,14 @@ class Engine(Protocol):
 
 
 class Piece(NamedTuple):
-    """A generated token and the text it completes, perhaps none; `token` is None for the rest at the end."""
+    """A generated token and the text it completes, perhaps none; `token` is None for the rest at the end.
+
+    A `Conversation` has what the model thinks before it answers as `thought`, not as text.
+    """
 
     token: int | None
     text: str
+    thought: str = ""
 
 
 @dataclass

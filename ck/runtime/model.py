@@ -24,6 +24,7 @@ from ck.runtime.weights import Weights
 if TYPE_CHECKING:
     from ck.frontend.chat_template import ChatTemplate
     from ck.frontend.tokenizer import Tokenizer
+    from ck.runtime.chat import ThinkingMode
 
 KV_TYPES = ("f16", "f32")
 # context_len, kv, dtype, chunk, as `compile_model` takes them.
@@ -88,18 +89,26 @@ class Model:
             self.exe.reset()
             return self.exe.score(ids)
 
-    def generate(self, prompt: str, max_tokens: int = 64, seed: int = -1, **sampling: Any) -> str:
+    def generate(
+        self,
+        prompt: str,
+        max_tokens: int = 64,
+        seed: int = -1,
+        thinking: "ThinkingMode" = "auto",
+        **sampling: Any,
+    ) -> str:
         """The model's answer to `prompt`, wrapped in its chat template when it has one.
 
-        `sampling` are `SamplingParams`' fields, with llama.cpp's defaults; temp=0 is argmax. A `seed` below 0
-        is drawn.
+        What the model thinks before it answers is left out. `thinking` on or off turns it on or off where the
+        template can, with a CkWarning where it cannot. `sampling` are `SamplingParams`' fields, with
+        llama.cpp's defaults; temp=0 is argmax. A `seed` below 0 is drawn.
         """
         from ck.runtime.chat import Conversation
         from ck.runtime.generate import Session
         from ck.runtime.sampling import Sampler, SamplingParams
 
         sampler = Sampler(SamplingParams(seed=seed, **sampling))
-        talk = Conversation(Session(self.exe, self.tokenizer), self.chat_template, None)
+        talk = Conversation(Session(self.exe, self.tokenizer), self.chat_template, None, thinking)
         with self.exe.lock:
             return "".join(piece.text for piece in talk.reply(prompt, sampler, max_tokens))
 

@@ -5,7 +5,7 @@ what CK_STAND_IN_REPLY holds. Tokens are bytes, 256 ends a reply, 257 begins a t
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,7 +59,11 @@ class Tokenizer:
     eog_ids = frozenset({EOG})
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        return [BOS] * add_special + list(text.encode())
+        begin, *rest = text.split("<end>") if parse_special else [text]
+        ids = list(begin.encode())
+        for part in rest:
+            ids += [EOG, *part.encode()]
+        return [BOS] * add_special + ids
 
     def guard(self, text: str) -> str:
         return text
@@ -72,13 +76,28 @@ class Tokenizer:
 
 
 class Template:
-    def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return "".join(f"[{m['role']}]{m['content']}" for m in messages) + "[assistant]"
+    """Names of roles in brackets; with `thinks`, a switch that closes the thought before it is thought."""
+
+    def __init__(self, thinks: bool = False) -> None:
+        self.source = "{{ enable_thinking }} <think></think>" if thinks else "{{ messages }}"
+        self.thinks = thinks
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        ends = {"assistant": "<end>"}
+        text = "".join(f"[{m['role']}]{m['content']}{ends.get(m['role'], '')}" for m in messages)
+        off = self.thinks and variables is not None and variables.get("enable_thinking") is False
+        return text + ("[assistant]" if add_generation_prompt else "") + ("<think></think>" if off else "")
 
 
 class Model:
     def __init__(self, exe: Executable, template: Template | None, info: dict[str, Any]) -> None:
         self.exe, self.chat_template, self.info, self.tokenizer = exe, template, info, Tokenizer()
+        self.file = SimpleNamespace(skipped=())
 
     def ir(self, stage: str) -> str:
         return f"// {stage}\n"
@@ -97,13 +116,17 @@ class Model:
 
 
 def compiler(
-    reply: str = REPLY, base: bool = False, delay_s: float = 0.0, calls: list[Any] | None = None
+    reply: str = REPLY,
+    base: bool = False,
+    delay_s: float = 0.0,
+    calls: list[Any] | None = None,
+    thinks: bool = False,
 ) -> Callable[..., Model]:
     """A `ck.compile` whose models say `reply`; `calls` gets the arguments and the model of every call."""
 
     def compile_(path: Any, **options: Any) -> Model:
         exe = Executable(reply, options["context_len"] or 4096, options["chunk"], options["threads"], delay_s)
-        model = Model(exe, None if base else Template(), {"program": __file__})
+        model = Model(exe, None if base else Template(thinks), {"program": __file__})
         if calls is not None:
             calls.append(SimpleNamespace(path=path, options=options, model=model))
         return model
@@ -116,5 +139,6 @@ if __name__ == "__main__":
     from ck.cli.main import main
 
     delay_s = float(os.environ.get("CK_STAND_IN_DELAY", "0"))
-    ck.compile = compiler(os.environ.get("CK_STAND_IN_REPLY", REPLY), delay_s=delay_s)
+    thinks = "CK_STAND_IN_THINKS" in os.environ
+    ck.compile = compiler(os.environ.get("CK_STAND_IN_REPLY", REPLY), delay_s=delay_s, thinks=thinks)
     sys.exit(main())

@@ -18,11 +18,17 @@ import pytest
 
 from ck.cli.run import command
 from ck.runtime.sampling import SamplingParams
-from tests.cli.stand_in import REPLY
+from tests.cli.stand_in import BOS, EOG, REPLY
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 ROOT = Path(__file__).parents[2]
 Install = Callable[..., list[Any]]
+
+
+def spoken(ids: list[int]) -> bytes:
+    """The text of ids, which BOS begins."""
+    assert ids[0] == BOS
+    return bytes(id for id in ids if id < EOG)
 
 
 def test_flags_preset_what_the_sampler_presets() -> None:
@@ -40,7 +46,7 @@ def test_a_prompt_gets_the_answer_alone(ck_main: Any, model: str, stand_in: Inst
     assert callable(options.pop("progress"))
     expected = {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None, "backend": None}
     assert options == expected | {"quantize": None, "force": False, "check": False}
-    assert bytes(calls[0].model.exe.fed).startswith(b"[user]What?[assistant]Paris")
+    assert spoken(calls[0].model.exe.fed).startswith(b"[user]What?[assistant]Paris")
 
 
 def test_a_seed_is_printed_and_kept(ck_main: Any, model: str, stand_in: Install) -> None:
@@ -64,7 +70,7 @@ def test_json(ck_main: Any, model: str, stand_in: Install) -> None:
     assert data["schema_version"] == 1
     assert (data["prompt"], data["answer"], data["seed"]) == ("What?", "Paris", 3)
     assert data["answer_ids"] == list(b"Paris")
-    assert bytes(data["prompt_ids"]) == b"[user]What?[assistant]"
+    assert spoken(data["prompt_ids"]) == b"[user]What?[assistant]"
     assert data["stats"]["stop"] == "length"
     assert data["stats"]["n_generated"] == 5
 
@@ -87,18 +93,53 @@ def test_a_base_model_says_so_in_one_line(ck_main: Any, model: str, stand_in: In
 def test_a_system_message(ck_main: Any, model: str, stand_in: Install) -> None:
     calls = stand_in()
     ck_main("run", model, "-p", "x", "--system", "Be brief")
-    assert bytes(calls[0].model.exe.fed).startswith(b"[system]Be brief[user]x")
+    assert spoken(calls[0].model.exe.fed).startswith(b"[system]Be brief[user]x")
     stand_in(base=True)
     result = ck_main("run", model, "-p", "x", "--system", "Be brief")
     assert result.code == 2
     assert "system: needs a chat template, the model has none" in result.err
 
 
+THOUGHT = "<think>\nhm\n</think>\n\nParis."
+
+
+def test_thinking_goes_to_stderr(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in(reply=THOUGHT, thinks=True)
+    result = ck_main("run", model, "-p", "x")
+    assert result.out == "Paris.\n"
+    assert "\n[thinking]\nhm\n[/thinking]\n" in result.err
+    data = json.loads(ck_main("run", model, "-p", "x", "--json").out)
+    assert (data["answer"], data["thinking"]) == ("Paris.", "hm")
+    assert bytes(data["answer_ids"]).decode() == THOUGHT
+    # Cut off in the middle of a thought there is no answer.
+    result = ck_main("run", model, "-p", "x", "-n", "9")
+    assert result.out == "\n"
+    assert "[thinking]\nh\n[/thinking]\n" in result.err
+
+
+def test_thinking_off_turns_it_off_and_hides_it(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in(reply=THOUGHT, thinks=True)
+    result = ck_main("run", model, "-p", "x", "--thinking", "off")
+    assert result.out == "Paris.\n"
+    assert "hm" not in result.err
+    assert spoken(calls[0].model.exe.fed).startswith(b"[user]x[assistant]<think></think>")
+
+
+def test_thinking_without_a_switch_is_one_line(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in()
+    result = ck_main("run", model, "-p", "x", "--thinking", "on")
+    assert (result.code, result.out) == (0, REPLY + "\n")
+    assert result.err.count("ck: thinking: the chat template has no switch, it knows no thinking\n") == 1
+    stand_in(base=True)
+    result = ck_main("run", model, "-p", "x", "--thinking", "on")
+    assert (result.code, result.out) == (2, "")
+
+
 def test_prompts_from_files(ck_main: Any, model: str, stand_in: Install, tmp_path: Path) -> None:
     calls = stand_in()
     (tmp_path / "p.txt").write_text("two\nlines\n")
     assert ck_main("run", model, "-f", str(tmp_path / "p.txt")).code == 0
-    assert bytes(calls[0].model.exe.fed).startswith(b"[user]two\nlines[assistant]")
+    assert spoken(calls[0].model.exe.fed).startswith(b"[user]two\nlines[assistant]")
     missing = ck_main("run", model, "-f", "missing")
     assert (missing.code, missing.err.count("\n")) == (2, 1)
     assert "missing: must be a readable file, No such file" in missing.err
@@ -137,7 +178,7 @@ def test_a_prompt_longer_than_the_context(ck_main: Any, model: str, stand_in: In
     stand_in()
     result = ck_main("run", model, "-p", "x" * 50, "-c", "40")
     assert (result.code, result.out) == (8, "")
-    assert result.err.splitlines()[-1].startswith("ck: prompt: must fit the context of 40 tokens, it has 67")
+    assert result.err.splitlines()[-1].startswith("ck: prompt: must fit the context of 40 tokens, it has 68")
 
 
 def test_a_missing_model(ck_main: Any) -> None:
@@ -195,7 +236,7 @@ def test_a_full_context_ends_the_turn_and_not_the_chat() -> None:
     code, out, err = pipe(script, "-c", "80")
     assert (code, out.decode()) == (0, f"{REPLY}\n" * 2)
     # What was asked in vain is not part of the conversation.
-    assert "ck: prompt: must fit the context of 80 tokens, it has 157; shorten it" in err
+    assert "ck: prompt: must fit the context of 80 tokens, it has 159; shorten it" in err
     assert "/reset forgets the conversation" in err
 
 
@@ -209,7 +250,7 @@ def test_no_standard_input_is_an_empty_one() -> None:
 def test_standard_input_as_one_prompt() -> None:
     code, out, err = pipe(b"two\nlines\n", "-f", "-", "--show-token-ids")
     assert (code, out) == (0, REPLY.encode() + b"\n")
-    assert f"prompt ids: {' '.join(map(str, b'[user]two' + bytes([10]) + b'lines[assistant]'))}\n" in err
+    assert f"prompt ids: 257 {' '.join(map(str, b'[user]two' + bytes([10]) + b'lines[assistant]'))}\n" in err
 
 
 class Terminal:
@@ -291,9 +332,18 @@ def test_a_terminal_gets_no_control_characters_and_ctrl_d_leaves() -> None:
 
 def test_a_terminal_sees_how_far_a_long_prompt_is() -> None:
     terminal = Terminal("-p", "x" * 50, "-b", "30")
-    terminal.until("reading the prompt: 30 of 67 tokens")
-    terminal.until("reading the prompt: 60 of 67 tokens")
+    terminal.until("reading the prompt: 30 of 68 tokens")
+    terminal.until("reading the prompt: 60 of 68 tokens")
     terminal.until(REPLY)
+    assert terminal.end() == 0
+
+
+def test_a_terminal_has_thinking_dim() -> None:
+    terminal = Terminal(CK_STAND_IN_REPLY=THOUGHT, CK_STAND_IN_THINKS="1", TERM="xterm")
+    terminal.until("> ")
+    terminal.type("hi\n")
+    terminal.until("\x1b[2mhm\x1b[0m\r\n\r\nParis.\r\n")
+    terminal.type("\x04")
     assert terminal.end() == 0
 
 
