@@ -11,10 +11,15 @@ from ck.frontend.architectures import ARCHITECTURES, find_architecture
 from ck.frontend.graph import Plan, build_graph
 from ck.ir.evaluate import find_function
 from ck.ir.ops.add import AddOp
+from ck.ir.ops.l2_norm import L2NormOp
 from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.packed_conv1d import PackedConv1dOp
+from ck.ir.ops.packed_delta_rule import PackedDeltaRuleOp
 from ck.ir.ops.reshape import ReshapeOp
+from ck.ir.ops.scale import ScaleOp
+from ck.ir.ops.sigmoid import SigmoidOp
 from ck.ir.ops.silu import SiluOp
+from ck.ir.ops.softplus import SoftplusOp
 from ck.ir.types import WeightType, trained
 from tests.frontend.random_models import small
 from tests.graphs.check_inference import check_inference
@@ -67,3 +72,22 @@ def test_an_op_that_accumulates_one_gradient_keeps_its_other(tmp_path: Path) -> 
     ]
     packed = replace(graph(3, weights, nodes, "y"), inputs=("x", "starts", "n"))
     check_training(training(packed), tmp_path)
+
+
+def test_a_decay_that_spans_no_rows_has_no_gradient(tmp_path: Path) -> None:
+    """The kernel took sums over rows from each other: a slope that is 0 was what their rounding left."""
+    weights = {"w.0": trained(1, 96), "w.1": trained(16, 96), "w.2": trained(1, 96)}
+    heads = {"heads": 1, "key_heads": 1}
+    nodes = [
+        node(LinearOp, "x w.0 -> q"),
+        node(LinearOp, "x w.0 -> one"),
+        node(L2NormOp, "one -> k", eps=1e-6),
+        node(LinearOp, "x w.1 -> v"),
+        node(LinearOp, "x w.2 -> a"),
+        node(SoftplusOp, "a -> b"),
+        node(ScaleOp, "b -> g", factor=-10.0),
+        node(SigmoidOp, "a -> beta"),
+        node(PackedDeltaRuleOp, "q k v g beta starts -> y", **heads, order="grouped", scale=0.25),
+    ]
+    packed = replace(graph(96, weights, nodes, "y"), inputs=("x", "starts", "n"))
+    check_training(replace(training(packed), rows=7, batches=((5,),), seed=94, style="large"), tmp_path)

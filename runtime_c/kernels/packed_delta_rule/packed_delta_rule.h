@@ -16,7 +16,8 @@
 //   dQ = u dY S^T + N K
 //   dK = N^T Q + (H + H^T) K - u beta X S^T + e[L - 1] D G^T
 //   dV = beta X;  dbeta = X . R + the rows' sums of dA A / beta
-//   dg[t] = sum over rows i >= t of dc[i], where dc collects what multiplies each power of e
+//   dg[t] = sum over what spans row t: pairs i >= t > j of dM M - dA A, rows j < t to the end, rows i >= t
+//           from S, and S to the end. Differences of sums over rows would cancel where e is 0 or 1.
 //   the gradient of S = u[L - 1] G + Q^T (u dY) - K^T (u beta X)
 //
 // n        live rows; 0 writes nothing; rows from n on are neither read nor written
