@@ -34,7 +34,9 @@ _SHAPE_OPTIONS = (
     click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", help="Type of the KV cache."),
     click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type."),
     click.option(
-        "--quantize", metavar="TYPE", help="Quantise a folder's matrices on load: q8_0, q5_0 or q4_1."
+        "--quantize",
+        metavar="TYPE",
+        help="Quantise a folder's matrices on load: q8_0, q6_k, q5_0, q4_k or q4_1.",
     ),
 )
 _THREADS = click.option(

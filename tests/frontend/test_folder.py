@@ -57,6 +57,20 @@ def test_what_computes_nothing_may_lie_there(tmp_path: Path) -> None:
     assert FolderModel(path).hyperparameters() == hp
 
 
+def test_k_types_fall_back_where_rows_do_not_fit(tmp_path: Path) -> None:
+    """As llama.cpp has it; read back they are near what was stored."""
+    path = write_folder(tmp_path / "folder", small("llama", d_ffn=256))
+    plain, quantized = FolderModel(path), FolderModel(path, "q4_k")
+    names = {name: tensor.storage.name for name, tensor in quantized.tensors.items()}
+    assert (names["blk.0.ffn_down.weight"], names["blk.0.ffn_up.weight"]) == ("q4_k", "q5_0")
+    assert names["blk.0.attn_norm.weight"] == "f32"
+    for name, storage in names.items():
+        want, found = read_tensor(plain, name), read_tensor(quantized, name)
+        part = ((want - found) ** 2).sum() / (want**2).sum()
+        assert part <= {"f32": 0, "q5_0": 0.003, "q4_k": 0.012}[storage], name
+    assert FolderModel(path, "q6_k").tensors["blk.0.ffn_up.weight"].storage.name == "q8_0"
+
+
 def test_the_digest_changes_with_what_is_read_and_no_tensor_is(tmp_path: Path) -> None:
     hp = small("llama")
     path = write_folder(tmp_path / "folder", hp)
@@ -87,10 +101,10 @@ def test_folders_open_fast(tmp_path: Path, measured: Callable[[str], None]) -> N
 @pytest.mark.parametrize(
     ("quantize", "error", "words"),
     [
-        ("q4_k", UnsupportedError, "quantize: ck makes q8_0, q5_0, q4_1 on load, found q4_k; give a GGU"),
-        ("q4_0", UnsupportedError, "quantize: ck makes q8_0, q5_0, q4_1 on load, found q4_0; give a GGU"),
-        ("int8", UsageError, "quantize: one of q8_0, q5_0, q4_1 is required, found int8"),
-        ("Q8_0", UsageError, "quantize: one of q8_0, q5_0, q4_1 is required, found Q8_0"),
+        ("q5_k", UnsupportedError, "quantize: ck makes q8_0, q5_0, q4_1, q4_k, q6_k on load, found q5_k; "),
+        ("q4_0", UnsupportedError, "quantize: ck makes q8_0, q5_0, q4_1, q4_k, q6_k on load, found q4_0; "),
+        ("int8", UsageError, "quantize: one of q8_0, q5_0, q4_1, q4_k, q6_k is required, found int8"),
+        ("Q8_0", UsageError, "quantize: one of q8_0, q5_0, q4_1, q4_k, q6_k is required, found Q8_0"),
     ],
 )  # fmt: skip
 def test_types_that_ck_does_not_make_are_refused(

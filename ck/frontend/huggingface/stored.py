@@ -1,7 +1,7 @@
 """`StoredTensors`: transformers' tensors as a GGUF file would have them, made when they are asked for.
 
 Names, order of rows and the constants of gains are translated by the family's outward module. A matrix keeps
-its type, or is quantised as the gguf package does it; a vector is f32, as everywhere in ck. Nothing is kept:
+its type, or is quantised (ck/frontend/quantize); a vector is f32, as everywhere in ck. Nothing is kept:
 a large matrix that is quantised passes through memory a few rows at a time.
 """
 
@@ -20,11 +20,10 @@ from ck.frontend.architectures.outward import Array, find_outward
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.huggingface.shards import TensorStore
 from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.quantize import FALLBACKS, QUANTIZED, quantize_rows
 
-# What the gguf package quantises to and ck computes with.
-QUANTIZED = ("q8_0", "q5_0", "q4_1")
-# What llama.cpp quantises to besides.
-_OTHERS = ("q4_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_k")
+# What llama.cpp quantises to besides QUANTIZED.
+_OTHERS = ("q4_0", "q5_1", "q2_k", "q3_k", "q5_k", "q8_k")
 # bf16 is no type of numpy's: its bits travel as those of f16, which no reordering changes.
 _CARRIERS: dict[str, Any] = {"f32": np.float32, "f16": np.float16, "bf16": np.float16}
 _ROWS_AT_A_TIME = 128
@@ -85,6 +84,8 @@ class StoredTensors:
         if found.shape != shape:
             raise MalformedError(f"{where}: tensor {source} must be {list(shape)}, found {list(found.shape)}")
         storage = BY_NAME["f32" if len(shape) == 1 else quantize or found.dtype]
+        if shape[-1] % storage.block and storage.name in FALLBACKS:
+            storage = BY_NAME[FALLBACKS[storage.name]]
         if shape[-1] % storage.block:
             raise UsageError(
                 f"{where}: rows of {source} must be multiples of {storage.block} to be stored as "
@@ -151,13 +152,9 @@ def _bytes_of(values: Array) -> NDArray[np.uint8]:
 
 
 def _quantized(values: Array, dtype: str, storage: StorageType) -> NDArray[np.uint8]:
-    """Rows of floats as blocks of `storage`, as the gguf package makes them."""
-    from gguf import GGMLQuantizationType, quantize
-
+    """Rows of floats as blocks of `storage`, a few at a time."""
     blocks = np.empty((len(values), storage.row_bytes(values.shape[1])), np.uint8)
     for start in range(0, len(values), _ROWS_AT_A_TIME):
         part = values[start : start + _ROWS_AT_A_TIME]
-        blocks[start : start + len(part)] = quantize(
-            _as_f32(part, dtype), GGMLQuantizationType(storage.ggml_id)
-        )
+        blocks[start : start + len(part)] = quantize_rows(_as_f32(part, dtype), storage)
     return blocks.reshape(-1)
