@@ -46,8 +46,12 @@ templates:          # published chat templates: 60 conversations each against tr
 	$(PYTHON) -m tests.frontend.published_templates smollm2-135m \
 	$$($(PYTHON) benchmarks/peers/llama_cpp.py --source)/models/templates
 
+regression:         # every family by every check, in full (about ten minutes)
+	$(PYTHON) -m ck.cli.main regression inference --full
+	$(PYTHON) -m ck.cli.main regression training --full
+
 docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates docs
+.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression docs

@@ -26,7 +26,8 @@ LAYERS: dict[str, set[str]] = {
     "backend": {"ir"},
     "runtime": {"backend", "passes", "frontend", "ir"},
     "train": {"runtime", "backend", "passes", "frontend", "ir"},
-    "cli": {"", "train", "runtime", "backend", "passes", "frontend", "ir"},
+    "regression": {"train", "runtime", "backend", "passes", "frontend", "ir"},
+    "cli": {"", "regression", "train", "runtime", "backend", "passes", "frontend", "ir"},
     # The package itself: `ck.compile`, `ck.template`, `ck.train`.
     "": {"train", "runtime", "frontend"},
 }

@@ -35,6 +35,7 @@ VERBS = {
     "train": "Train a small model from text",
     "resume": "Go on with a training run",
     "parity": "Compare a training run with PyTorch",
+    "regression": "Check every family against transformers and itself",
     "promote": "Make a checkpoint the run's model",
     "tokenizer": "Train a tokenizer, clean and encode text for training",
     "doctor": "Check this machine",

@@ -15,23 +15,17 @@ import pytest
 
 import ck
 from ck.frontend.architectures import ARCHITECTURES
-from ck.frontend.architectures.outward import find_outward
 from ck.frontend.architectures.outward.llama3 import Llama3
 from ck.frontend.hyperparameters import HyperParameters
+from ck.regression.inference import CHUNK, MAX_ABS, N_PROMPT, greedy
+from ck.regression.models import transformers_model, vocabulary
 from ck.runtime.model import Model
-from ck.train.corpus import Document
 from ck.train.export.gguf_file import export_gguf
-from ck.train.tokenizer_training import gguf_vocabulary, train_tokenizer
-from tests.frontend.random_models import N_VOCAB, random_weights, small
-from tests.oracle.reference import PROSE
+from tests.frontend.random_models import random_weights, small
 
 pytestmark = pytest.mark.oracle
 
-N_TOKENS, N_PROMPT, N_GREEDY = 600, 24, 64
-CHUNK = 72
-MAX_ABS = 1e-3
-# A greedy step whose two best logits are this near may go either way, and every later step with it.
-GREEDY_GAP = 1e-3
+N_TOKENS, N_GREEDY = 600, 64
 N_ODD_VOCAB = 1003
 
 
@@ -59,34 +53,6 @@ CASES = {
 }
 
 
-def vocabulary(n_vocab: int) -> dict[str, Any]:
-    """A small tokenizer's keys, with tokens that nothing spells up to `n_vocab`."""
-    tokenizer = train_tokenizer([Document(PROSE.read_text(), PROSE, 1)], "bpe", N_VOCAB)
-    keys = gguf_vocabulary(tokenizer)
-    missing = n_vocab - N_VOCAB
-    keys["tokenizer.ggml.tokens"] = [*keys["tokenizer.ggml.tokens"], *(f"<{n}>" for n in range(missing))]
-    keys["tokenizer.ggml.token_type"] = [*keys["tokenizer.ggml.token_type"], *[5] * missing]
-    return keys
-
-
-def transformers_model(hp: HyperParameters) -> Any:
-    """transformers' model of these numbers with the weights of `random_weights`."""
-    import torch
-    import transformers
-
-    family: Any = find_outward(hp.arch)
-    fields = family.huggingface_config(hp)
-    assert fields.pop("architectures")
-    config = transformers.AutoConfig.for_model(**fields)
-    model: Any = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    named = dict(model.named_parameters())
-    weights = family.to_huggingface(hp, random_weights(hp))
-    assert named.keys() == weights.keys()
-    for name, values in weights.items():
-        named[name].data = torch.from_numpy(np.ascontiguousarray(values))
-    return model.eval()
-
-
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Model, Any]:
     """A case's name, ck's program of it, transformers' model."""
@@ -94,7 +60,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Model, An
     path = tmp_path / "model.gguf"
     export_gguf(path, hp, random_weights(hp), vocabulary(hp.n_vocab))
     ours = ck.compile(path, dtype="f32", kv="f32", context_len=640, chunk=CHUNK)
-    return request.param, ours, transformers_model(hp)
+    return request.param, ours, transformers_model(hp, random_weights(hp))
 
 
 def test_logits_and_greedy_ids(case: tuple[str, Model, Any], measured: Callable[[str], None]) -> None:
@@ -109,28 +75,11 @@ def test_logits_and_greedy_ids(case: tuple[str, Model, Any], measured: Callable[
     ours.exe.reset()
     one_by_one = np.stack([ours.exe.decode(int(token)).copy() for token in ids])
     worst = [float(np.abs(got - want).max()) for got in (in_chunks, one_by_one)]
-    certain = max(greedy(ours, theirs, ids[start : start + N_PROMPT]) for start in (0, 100))
+    runs = [greedy(ours, theirs, ids[start : start + N_PROMPT], N_GREEDY) for start in (0, 100)]
+    assert [run.differs for run in runs] == [None, None]
+    certain = max(run.compared for run in runs)
     measured(f"{name}: max abs {max(worst):.1e} of {np.abs(want).max():.1f}, {certain} greedy ids")
     assert max(worst) <= MAX_ABS
     # A window that nothing looks past, or an even distribution, would show nothing.
     assert np.ptp(want) > 1
     assert certain >= N_GREEDY / 4
-
-
-def greedy(ours: Model, theirs: Any, prompt: np.ndarray) -> int:
-    """Steps of argmax after `prompt` in which both sides agree: all up to the first that is near a tie."""
-    import torch
-
-    ours.exe.reset()
-    logits = ours.exe.prefill(prompt)
-    fed, cache = prompt.tolist(), None
-    for step in range(N_GREEDY):
-        with torch.inference_mode():
-            out = theirs(torch.tensor([fed]), past_key_values=cache, use_cache=True)
-        cache, best = out.past_key_values, out.logits[0, -1].topk(2)
-        if float(best.values[0] - best.values[1]) < GREEDY_GAP:
-            return step
-        assert int(np.argmax(logits)) == int(best.indices[0]), f"step {step}"
-        fed = [int(best.indices[0])]
-        logits = ours.exe.decode(fed[0])
-    return N_GREEDY

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 import ck
-from ck.train.batches import Batch
+from ck.regression.rows import packed as packed
 from ck.train.parity.figures import Check, Figure
 from ck.train.parity.report import ParityReport, parity
 from tests.train.small_runs import options, template
@@ -55,10 +53,3 @@ class Said:
 
     def on_dev(self, *figures: Any) -> None:
         pass
-
-
-def packed(rows: Any, first: int, end: int) -> Batch:
-    """Rows `first` to `end` as one window."""
-    part = slice(first, end)
-    starts = (rows.starts[part] - np.int32(first))[None]
-    return Batch(rows.tokens[part][None], rows.targets[part][None], rows.positions[part][None], starts)

@@ -1,6 +1,5 @@
 """Small training runs: their text and sizes, `ck` as a process, and what makes two runs equal."""
 
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,25 +11,18 @@ from safetensors.numpy import load_file
 
 import ck
 from ck.frontend.template import Template
+from ck.regression import rows as regression_rows
+from ck.regression.rows import corpus as corpus
 from ck.runtime.trainable import Rows
 from ck.train.metrics import TIMES, read_metrics
 from tests.train.children import environment
 
-WORDS = "the a small model reads text and learns to write more of it while rows of numbers turn into words"
 MODEL: dict[str, Any] = {
     "layers": 2, "embed_dim": 32, "hidden_dim": 64, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16,
     "vocab_size": 300, "context_len": 64,
 }  # fmt: skip
 RUN: dict[str, Any] = {"seq_len": 32, "batch": 2, "save_every": 20, "eval_every": 10}
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
-
-
-def corpus(n_lines: int = 150, seed: int = 1) -> str:
-    """Lines of words drawn by chance, always the same."""
-    chance = random.Random(seed)
-    words = WORDS.split()
-    lines = [" ".join(chance.choice(words) for _ in range(chance.randint(4, 12))) for _ in range(n_lines)]
-    return "".join(f"{line}.\n" for line in lines)
 
 
 def options(**changes: Any) -> dict[str, Any]:
@@ -59,14 +51,8 @@ def template(family: str = "llama", **changes: Any) -> Template:
 
 
 def documents(lengths: list[int], seed: int = 0) -> Rows:
-    """Rows of documents of these lengths, their ids and targets drawn by chance; about one in 9 unscored."""
-    rng = np.random.default_rng(seed)
-    n = sum(lengths)
-    tokens, targets = (rng.integers(0, MODEL["vocab_size"], n).astype(np.int32) for _ in range(2))
-    targets[rng.random(n) < 1 / 9] = -1
-    firsts = np.cumsum([0, *lengths[:-1]])
-    positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
-    return Rows(tokens, targets, positions, np.repeat(firsts, lengths).astype(np.int32))
+    """Rows of documents of these lengths, for MODEL's vocabulary."""
+    return regression_rows.documents(lengths, MODEL["vocab_size"], seed)
 
 
 def rows(batch: Rows, first: int, end: int) -> Rows:

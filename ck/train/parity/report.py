@@ -53,15 +53,7 @@ class ParityReport:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; numbers that JSON does not have are texts."""
-        checks = [
-            {
-                "name": check.name,
-                "passed": check.passed,
-                "figures": [{**asdict(figure), "passed": figure.passed} for figure in check.figures],
-                "detail": check.detail,
-            }
-            for check in self.checks
-        ]
+        checks = [check_json(check) for check in self.checks]
         plain = {
             "schema_version": 1,
             "run": str(self.run),
@@ -114,6 +106,12 @@ class ParityReport:
 
 def _number(figure: Figure) -> str:
     return "nothing" if figure.value is None else f"{figure.value:.3g}"
+
+
+def check_json(check: Check) -> dict[str, Any]:
+    """A check as plain data; numbers that JSON does not have are texts."""
+    figures = [{**asdict(figure), "passed": figure.passed} for figure in check.figures]
+    return _plain({"name": check.name, "passed": check.passed, "figures": figures, "detail": check.detail})
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,126 @@
+"""Every gradient tensor of a template against PyTorch's f64 ones, by every backend, for few rows and many.
+
+Limits are those of DESIGN, section 9: relative 1e-5, 1 - cosine 1e-6. Of one row, q and k and what belongs to
+them have no gradient, since the softmax of one score is 1: what ck has for them is a few roundings of what
+cancels, at most NOTHING of all gradients.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ck.frontend.template import Template
+from ck.regression.rows import documents, packed
+from ck.runtime.trainable import Rows, Trainable, compile_trainable
+from ck.train.config import OptimConfig
+from ck.train.parity.checks import COSINE
+from ck.train.parity.figures import Check, Figure, cosines, norm, relatives, worst
+from ck.train.parity.peer import Peer
+from ck.train.parity.steps import RELATIVE, copies
+
+Tensors = dict[str, NDArray[np.floating[Any]]]
+NOTHING = 1e-6
+# Below this share of all gradients, PyTorch's f64 has rounded a 0.
+ZERO = 1e-12
+
+
+def _values() -> dict[str, float]:
+    return {}
+
+
+@dataclass
+class _Found:
+    """The worst so far, by tensor and length."""
+
+    near: dict[str, float] = field(default_factory=_values)
+    turned: dict[str, float] = field(default_factory=_values)
+    none: dict[str, float] = field(default_factory=_values)
+    without: set[str] = field(default_factory=set[str])
+    differing: set[str] = field(default_factory=set[str])
+
+
+class Gradients:
+    """A template's programs, one a backend, and PyTorch's model, with the same weights."""
+
+    def __init__(
+        self, model: Template, weights: Mapping[str, NDArray[np.float32]], rows: int, backends: Sequence[str]
+    ) -> None:
+        """`rows` at most in a batch. Raises MachineError without PyTorch, UnsupportedError."""
+        self.model = model
+        self.peer = Peer(model, OptimConfig(), "f64")
+        self.peer.load(weights, {}, 0)
+        self.programs = [
+            compile_trainable(model, 1, rows, weights=weights, threads=1, backend=each) for each in backends
+        ]
+
+    def compare(self, lengths: Sequence[int]) -> list[Check]:
+        """One document of each length: which tensors there are, and their gradients."""
+        found = _Found()
+        for n in lengths:
+            self._one(n, found)
+        return [self._tensors(found), self._gradients(found, lengths)]
+
+    def _one(self, n: int, found: _Found) -> None:
+        rows = documents([n], self.model.hp.n_vocab, seed=3)
+        rows.targets[0] = 5
+        want = self._wanted(rows)
+        ours, *others = [_of_program(program, rows) for program in self.programs]
+        for other in others:
+            found.differing |= {name for name in ours if not np.array_equal(ours[name], other[name])}
+        whole = math.hypot(*map(norm, want.values()))
+        none = {name for name, values in want.items() if norm(values) < ZERO * whole}
+        if n > 1:
+            found.without |= (
+                none | (ours.keys() ^ want.keys()) | {each for each in ours if not norm(ours[each])}
+            )
+        there = {name: values for name, values in want.items() if name not in none}
+        at = f"of {n} rows"
+        found.none |= {f"{name} {at}": norm(ours[name]) / whole for name in none & ours.keys()}
+        found.near |= {f"{name} {at}": value for name, value in relatives(ours, there).items()}
+        found.turned |= {f"{name} {at}": value for name, value in cosines(ours, there).items()}
+
+    def _wanted(self, rows: Rows) -> Tensors:
+        self.peer.optimizer.zero_grad()
+        self.peer.accumulate(packed(rows, 0, len(rows.tokens)), 1.0)
+        return self.peer.gradients()
+
+    def _tensors(self, found: _Found) -> Check:
+        extra, absent = self.peer.unmatched
+        theirs = set(self.peer.ours.values())
+        unmatched = sorted({*extra, *absent, *(theirs ^ self.model.shapes.keys())})
+        without = sorted(found.without)
+        figures = (
+            Figure("tensors", len(self.peer.named), reason="reported"),
+            Figure("tensors on one side", len(unmatched), 0, ", ".join(unmatched) or None),
+            Figure("tensors without a gradient", len(without), 0, ", ".join(without) or None),
+        )
+        return Check("tensors", figures)
+
+    def _gradients(self, found: _Found, lengths: Sequence[int]) -> Check:
+        differing = sorted(found.differing)
+        alone = "one backend" if len(self.programs) == 1 else None
+        figures = [
+            worst("relative", found.near, RELATIVE),
+            worst("1 - cosine", found.turned, COSINE),
+            Figure(
+                "tensors that differ between backends",
+                None if alone else len(differing),
+                0,
+                ", ".join(differing) or None,
+                alone,
+            ),
+        ]
+        if found.none:
+            figures.append(worst("of all, where PyTorch has 0", found.none, NOTHING))
+        return Check("gradients", tuple(figures), {"lengths": list(lengths)})
+
+
+def _of_program(ours: Trainable, rows: Rows) -> Tensors:
+    """The gradients of the sum of losses."""
+    ours.zero_gradients()
+    ours.accumulate(rows, 1.0)
+    return dict(copies(ours.gradients))
