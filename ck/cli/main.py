@@ -37,6 +37,7 @@ VERBS = {
     "parity": "Compare a training run with PyTorch",
     "regression": "Check every family against transformers and itself",
     "promote": "Make a checkpoint the run's model",
+    "template": "Show, render and check a chat template",
     "tokenizer": "Train a tokenizer, clean and encode text for training",
     "doctor": "Check this machine",
     "cache": "List or prune what ck keeps on disk",

@@ -108,6 +108,8 @@ def _conversation(model: "Model", options: RunOptions, name: str) -> "Conversati
     if template is None:
         why = "as asked" if options.chat_template == "none" else f"{name} has no chat template"
         print(f"{why}: completing raw text", file=sys.stderr)
+    else:
+        _print_misfits(template, model)
     session = Session(model.exe, model.tokenizer, progress=prompt_progress())
     return Conversation(session, template, options.system, options.thinking)
 
@@ -117,11 +119,24 @@ def _template(model: "Model", choice: str) -> "Template | None":
         return model.chat_template
     if choice == "none":
         return None
-    from ck.frontend.chat_template import ChatTemplate
+    from ck.frontend.chat_template import template_of
 
-    ends = (model.tokenizer.bos_id, model.tokenizer.eos_id)
-    bos, eos = ("" if token is None else model.tokenizer.piece(token).decode() for token in ends)
-    return ChatTemplate(_read_text(choice), bos, eos)
+    return template_of(_read_text(choice), model.tokenizer)
+
+
+def _print_misfits(template: "Template", model: "Model") -> None:
+    """One line when the template does not fit the tokens; what it cannot render says so when it has to."""
+    from ck.errors import CkError
+    from ck.frontend.template_lint import lint_template
+
+    try:
+        found = lint_template(template, model.tokenizer)
+    except CkError:
+        return
+    warnings = [finding.text for finding in found if finding.level == "warning"]
+    if warnings:
+        more = f" (1 of {len(warnings)} warnings)" if len(warnings) > 1 else ""
+        print(f"ck: chat template: {warnings[0]}{more}; see: ck template lint", file=sys.stderr)
 
 
 def _print_settings(model: "Model", sampler: "Sampler") -> None:

@@ -121,6 +121,13 @@ class ChatTemplate:
         raise MalformedError(f"chat template: {text}; try --chat-template none")
 
 
+def template_of(source: str, tokenizer: "Tokenizer") -> ChatTemplate:
+    """The template `source` with the BOS and EOS of `tokenizer`. Raises as ChatTemplate."""
+    ends = (tokenizer.bos_id, tokenizer.eos_id)
+    bos, eos = (b"" if token is None else tokenizer.piece(token) for token in ends)
+    return ChatTemplate(source, bos.decode(errors="replace"), eos.decode(errors="replace"))
+
+
 def encode_chat(tokenizer: "Tokenizer", prompt: str) -> list[int]:
     """The ids of what a chat template has written: BOS, where the tokenizer adds one, is there once."""
     ids = tokenizer.encode(prompt, add_special=False, parse_special=True)

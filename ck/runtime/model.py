@@ -74,14 +74,10 @@ class Model:
     @cached_property
     def chat_template(self) -> "ChatTemplate | None":
         """The model's chat template; None for a base model."""
-        from ck.frontend.chat_template import ChatTemplate
+        from ck.frontend.chat_template import template_of
 
         source = self.file.chat_template
-        if source is None:
-            return None
-        ends = (self.tokenizer.bos_id, self.tokenizer.eos_id)
-        bos, eos = (b"" if token is None else self.tokenizer.piece(token) for token in ends)
-        return ChatTemplate(source, bos.decode(errors="replace"), eos.decode(errors="replace"))
+        return None if source is None else template_of(source, self.tokenizer)
 
     def __call__(self, ids: Any) -> NDArray[np.float32]:
         """Logits [T, V] of token ids [T], from an empty cache."""

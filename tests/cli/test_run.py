@@ -343,6 +343,7 @@ def test_a_terminal_has_thinking_dim() -> None:
     terminal.until("> ")
     terminal.type("hi\n")
     terminal.until("\x1b[2mhm\x1b[0m\r\n\r\nParis.\r\n")
+    terminal.until("> ")
     terminal.type("\x04")
     assert terminal.end() == 0
 
