@@ -150,10 +150,9 @@ def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
 
     hp, words, memory = facts["hyperparameters"], facts["tokenizer"], facts["memory"]
     heads = f"{hp['n_heads']} heads, {hp['n_kv_heads']} of keys and values, {hp['head_dim']} wide"
-    window = f", window {hp['sliding_window']} except every {hp['window_pattern']}th layer"
     return [
         ["layers", f"{hp['n_layers']} of width {hp['d_model']}, hidden {hp['d_ffn']}"],
-        ["attention", heads + (window if hp["sliding_window"] else "")],
+        ["attention", ", ".join(filter(None, (heads, window_words(hp))))],
         ["context", f"{hp['context_length']} tokens"],
         ["vocabulary", f"{hp['n_vocab']}{', tied to the head' if hp['tied'] else ''}"],
         *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
@@ -163,6 +162,15 @@ def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
         ["  KV cache", f"{mebibytes(memory['kv_bytes'])} in {memory['kv_type']}"],
         ["supported", "yes"],
     ]
+
+
+def window_words(hp: dict[str, Any]) -> str:
+    """Which layers have a window, if any."""
+    if not hp["sliding_window"]:
+        return ""
+    but = f" except every {hp['window_pattern']}th layer" if hp["window_pattern"] else ""
+    first = f" from layer {hp['window_first']} on" if hp["window_first"] else ""
+    return f"window {hp['sliding_window']}{first}{but}"
 
 
 def _word_rows(words: dict[str, Any]) -> list[list[str]]:

@@ -121,7 +121,7 @@ class Graph:
 
     def rope_table(self, layer: int) -> SSAValue:
         """Cosines and sines for `layer`, shared by all layers of its kind."""
-        name = "rope_freq.local" if self.hp.is_local(layer) else "rope_freq.global"
+        name = "rope_freq.local" if self.hp.turns_apart(layer) else "rope_freq.global"
         if name not in self.constants:
             self.constants[name] = frequencies(self.hp, layer)
             self.storage[name] = tensor(self.hp.rope_dims // 2)

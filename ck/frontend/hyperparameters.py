@@ -14,6 +14,7 @@ from ck.errors import UsageError
 from ck.frontend.gguf import Metadata
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.rope import BETA_FAST, BETA_SLOW, LINEAR, YARN
+from ck.frontend.window_pattern import WINDOW_PATTERNS, window_pattern
 
 LAYER_LIMIT = 1024
 HEAD_LIMIT = 1024
@@ -33,15 +34,17 @@ class HyperParameters:
     rms_eps          epsilon of every RMSNorm, dimensionless
     rope_base        base of the rotary frequencies; rope_dims of each head's head_dim elements turn
     rope_factor      positions are divided by it; 1 when unscaled
-    rope_base_local  base in layers with a window, which are never scaled
+    rope_base_local  base in layers with a window, which are never scaled, where window_apart
     sliding_window   tokens a window layer sees, itself included; 0 when every layer is global
-    window_pattern   every window_pattern-th layer is global, the others have the window
+    window_pattern   every window_pattern-th layer is global, the others have the window; 0: all have it
     attention_scale  factor of q.k before the softmax
     tied             the head is the embedding: the file has no output.weight
     rope_scaling     "linear", or "yarn": positions are not all divided alike (ck/frontend/rope.py)
     rope_original_context .. rope_attention_factor   of yarn: positions before the scaling, its two bounds in
                      turns, what cosines and sines are multiplied by beside yarn's own factor
     rope_divisors    what each frequency is divided by; empty for 1
+    window_first     layers below it, counted from 0, are global too
+    window_apart     layers with a window turn by a base of their own; else as the others do
     """
 
     arch: str
@@ -68,18 +71,32 @@ class HyperParameters:
     rope_beta_slow: float = BETA_SLOW
     rope_attention_factor: float = 1.0
     rope_divisors: tuple[float, ...] = ()
+    window_first: int = 0
+    window_apart: bool = True
 
     def is_local(self, layer: int) -> bool:
         """Whether `layer`, counted from 0, attends within the window only."""
-        return self.sliding_window > 0 and (layer + 1) % self.window_pattern != 0
+        is_global = self.window_pattern > 0 and (layer + 1) % self.window_pattern == 0
+        return self.sliding_window > 0 and layer >= self.window_first and not is_global
 
     def layer_window(self, layer: int) -> int:
         """Tokens that `layer` sees; 0 means all."""
         return self.sliding_window if self.is_local(layer) else 0
 
+    def turns_apart(self, layer: int) -> bool:
+        """Whether `layer` has the rotary embedding of rope_base_local."""
+        return self.window_apart and self.is_local(layer)
+
     def layer_rope(self, layer: int) -> tuple[float, float]:
         """Base and position divisor of the rotary embedding in `layer`."""
-        return (self.rope_base_local, 1.0) if self.is_local(layer) else (self.rope_base, self.rope_factor)
+        return (self.rope_base_local, 1.0) if self.turns_apart(layer) else (self.rope_base, self.rope_factor)
+
+    def with_window(self, window: int, pattern: int = 0, first: int = 0) -> "HyperParameters":
+        """These numbers with windows of `window` tokens, 0 for none, in layers that turn as the others do."""
+        hp = replace(
+            self, sliding_window=window, window_pattern=pattern, window_first=first, window_apart=False
+        )
+        return hp if any(hp.is_local(layer) for layer in range(self.n_layers)) else self
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,12 @@ class TemplateSizes:
     tied: bool | None = None
     sliding_window: int | None = None
     window_pattern: int | None = None
+
+    def windowed(self, hp: HyperParameters) -> HyperParameters:
+        """`hp` with the window that was asked for: in all layers, unless a pattern says which are global."""
+        if self.window_pattern and not self.sliding_window:
+            raise UsageError(f"template {hp.arch}: window_pattern is of a sliding_window, found none")
+        return hp.with_window(self.sliding_window or 0, self.window_pattern or 0)
 
     def refuse_windows(self, arch: str) -> None:
         """Raise UsageError when a family without windows is given one."""
@@ -206,6 +229,24 @@ class HeaderReader:
         if scaling.get("rope_scaling") == YARN and not rope_base > 1:
             raise self.metadata.error(f"key {self.arch}.rope.freq_base must be above 1, found {rope_base}")
         return replace(hp, **scaling)
+
+    def windowed(self, hp: HyperParameters) -> HyperParameters:
+        """`hp` with the file's window: in all layers, unless a pattern says which of them are global.
+
+        Raises MalformedError, UnsupportedError.
+        """
+        window = self.integer("attention.sliding_window", 0, CONTEXT_LIMIT, 0)
+        name = "attention.sliding_window_pattern"
+        key = f"{self.arch}.{name}"
+        if not isinstance(self.metadata.get(key), np.ndarray):
+            return hp.with_window(window, self.integer(name, 0, LAYER_LIMIT, 0))
+        kinds: list[bool] = self.metadata.numbers(key, "bool").tolist()
+        if len(kinds) != hp.n_layers:
+            raise self.metadata.error(f"key {key} must list {hp.n_layers} layers, found {len(kinds)}")
+        found = window_pattern(kinds)
+        if found is None:
+            raise self.metadata.unsupported(f"key {key} must have {WINDOW_PATTERNS}, found others")
+        return hp.with_window(window, *found)
 
     def _heads(self) -> tuple[int, int]:
         n_heads = self.integer("attention.head_count", 1, HEAD_LIMIT)

@@ -33,7 +33,7 @@ def frequencies(hp: "HyperParameters", layer: int) -> Floats:
     """Radians a position of each pair of columns in `layer`: [rope_dims / 2] f32."""
     base, factor = hp.layer_rope(layer)
     plain = 1.0 / np.float32(base) ** exponents(hp.rope_dims)
-    if hp.is_local(layer):
+    if hp.turns_apart(layer):
         return plain.astype(np.float32)
     if hp.rope_scaling == YARN:
         ramp = _ramp(hp)
@@ -44,7 +44,7 @@ def frequencies(hp: "HyperParameters", layer: int) -> Floats:
 
 def attention_factor(hp: "HyperParameters", layer: int) -> float:
     """What cosines and sines are multiplied by in `layer`."""
-    if hp.rope_scaling != YARN or hp.is_local(layer):
+    if hp.rope_scaling != YARN or hp.turns_apart(layer):
         return 1.0
     return yarn_attention(hp.rope_factor) * hp.rope_attention_factor
 

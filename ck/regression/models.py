@@ -47,8 +47,10 @@ _UNUSED = 5
 def sizes_of(template: str, size: str, **changes: Any) -> dict[str, Any]:
     """What `make_template` is given for `template` in `size`, a name of SIZES."""
     given = {**SIZES[size], **changes}
-    has_window = make_template(template, **given).hp.sliding_window > 0
-    return {**given, **(WINDOWS[size] if has_window else {})}
+    hp = make_template(template, **given).hp
+    # Where a pattern of 0 is a template's own, every layer has the window.
+    shorter = WINDOWS[size] if hp.window_pattern else {"sliding_window": WINDOWS[size]["sliding_window"]}
+    return {**(shorter if hp.sliding_window else {}), **given}
 
 
 def model_of(template: str, size: str, **changes: Any) -> Template:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ck.cli import doctor, summary
+from ck.cli.show import window_words
 from ck.dtypes import BY_NAME
 from ck.frontend.model import open_model
 from ck.runtime import library
@@ -92,6 +93,15 @@ def test_show(ck_main: Any, tiny: str) -> None:
     assert rows["attention"] == "4 heads, 2 of keys and values, 16 wide"
     assert rows["supported"] == "yes"
     assert len(ck_main("show", tiny, "--tensors").out.splitlines()) > len(result.out.splitlines()) + 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "first", "words"),
+    [(0, 0, "window 9"), (3, 0, "window 9 except every 3th layer"), (0, 2, "window 9 from layer 2 on")],
+)
+def test_show_says_which_layers_have_a_window(pattern: int, first: int, words: str) -> None:
+    assert window_words({"sliding_window": 9, "window_pattern": pattern, "window_first": first}) == words
+    assert not window_words({"sliding_window": 0, "window_pattern": pattern, "window_first": first})
 
 
 def test_show_json_has_the_memory_plan(ck_main: Any, tiny: str) -> None:

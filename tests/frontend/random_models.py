@@ -26,6 +26,9 @@ def small(arch: str, **changes: Any) -> HyperParameters:
     )  # fmt: skip
     if arch == "gemma3":
         hp = replace(hp, n_layers=3, rope_base=1e6, sliding_window=5, window_pattern=2)
+    if arch == "smollm3":
+        # The fourth layer is the one that is not rotated.
+        hp = replace(hp, n_layers=5)
     return replace(hp, **changes)
 
 

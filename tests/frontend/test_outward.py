@@ -18,6 +18,7 @@ from ck.frontend.architectures.outward import (
     find_outward,
 )
 from ck.frontend.architectures.outward.config import ConfigReader
+from ck.frontend.hyperparameters import HyperParameters
 from tests.frontend.random_models import random_weights, small
 
 CASES = [(arch, tied) for arch in ARCHITECTURES for tied in (True, False)]
@@ -124,7 +125,8 @@ def test_rotary_numbers_reach_transformers() -> None:
     [
         ("llama", {"d_model": 66}, "embed_dim must be a multiple of the 4 heads for transformers, found 66"),
         ("llama", {"rope_dims": 16}, "rope_dims must be the head's 32 for transformers, found 16"),
-        ("llama", {"sliding_window": 8}, "sliding_window must be 0 for transformers, found 8"),
+        ("llama", {"sliding_window": 8, "window_pattern": 2}, "window_pattern must be 0, a window in every"),
+        ("smollm3", {"sliding_window": 8}, "sliding_window must be 0 for transformers, found 8"),
         ("llama", {"attention_scale": 0.5}, r"attention_scale must be 1/sqrt\(32\) for transformers, found"),
         ("gemma3", {"attention_scale": 0.15}, r"attention_scale must be 1/sqrt\(n\) of a whole n"),
     ],
@@ -155,16 +157,98 @@ def test_a_config_gives_back_the_numbers_it_was_written_from(arch: str, tied: bo
     assert outward(arch).from_huggingface_config(config) == hp
 
 
+WINDOWED = [
+    small("llama").with_window(5),
+    small("qwen2", n_layers=5).with_window(5, first=3),
+    small("qwen2", n_layers=5).with_window(5),
+    small("qwen3", n_layers=5).with_window(5, pattern=2),
+]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("hp", WINDOWED, ids=lambda hp: f"{hp.arch}-{hp.window_pattern}-{hp.window_first}")
+def test_windows_are_those_of_transformers_layers(hp: HyperParameters) -> None:
+    config = outward(hp.arch).huggingface_config(hp)
+    assert outward(hp.arch).from_huggingface_config(reader(json.loads(json.dumps(config)))) == hp
+    model = huggingface_model(hp.arch, config)
+    of_the_model = getattr(model.config, "sliding_window", None)
+    theirs = [getattr(layer.self_attn, "sliding_window", of_the_model) for layer in model.model.layers]
+    assert [hp.layer_window(layer) for layer in range(hp.n_layers)] == [window or 0 for window in theirs]
+
+
+# What the published config.json says, and what no other test has in its way.
+PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Qwen2.5-0.5B": (
+        {
+            "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
+            "hidden_size": 896, "intermediate_size": 4864, "max_position_embeddings": 32768,
+            "max_window_layers": 24, "num_attention_heads": 14, "num_hidden_layers": 24,
+            "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768,
+            "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936,
+        },
+        {"head_dim": 64, "rope_base": 1e6, "sliding_window": 0, "tied": True, "context_length": 32768},
+    ),
+    "Mistral-7B-v0.1": (
+        {
+            "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_act": "silu",
+            "hidden_size": 4096, "intermediate_size": 14336, "max_position_embeddings": 32768,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096,
+            "tie_word_embeddings": False, "vocab_size": 32000,
+        },
+        {"head_dim": 128, "rope_base": 1e4, "sliding_window": 4096, "window_pattern": 0, "window_first": 0},
+    ),
+    "Mistral-7B-v0.3": (
+        {
+            "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_act": "silu",
+            "hidden_size": 4096, "intermediate_size": 14336, "max_position_embeddings": 32768,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": None,
+            "tie_word_embeddings": False, "vocab_size": 32768,
+        },
+        {"rope_base": 1e6, "sliding_window": 0, "window_apart": True},
+    ),
+    "SmolLM3-3B": (
+        {
+            "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "hidden_act": "silu",
+            "attention_bias": False, "mlp_bias": False, "hidden_size": 2048, "intermediate_size": 11008,
+            "layer_types": ["full_attention"] * 36, "max_position_embeddings": 65536, "max_window_layers": 28,
+            "no_rope_layer_interval": 4, "no_rope_layers": [1, 1, 1, 0] * 9, "num_attention_heads": 16,
+            "num_hidden_layers": 36, "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_scaling": None,
+            "rope_theta": 5000000.0, "sliding_window": None, "use_sliding_window": False,
+            "vocab_size": 128256,
+        },
+        {"head_dim": 128, "rope_base": 5e6, "tied": True, "context_length": 65536},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_are_read_as_transformers_reads_them(name: str) -> None:
+    import transformers
+
+    fields, numbers = PUBLISHED[name]
+    config = reader(fields)
+    family = outward(family_of_config(config))
+    hp = family.from_huggingface_config(config)
+    assert {field: getattr(hp, field) for field in numbers} == numbers
+    given = {field: value for field, value in fields.items() if field not in ("model_type", "architectures")}
+    theirs = transformers.AutoConfig.for_model(fields["model_type"], **given).to_dict()
+    assert family.from_huggingface_config(reader(theirs)) == hp
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_what_a_config_leaves_out_is_what_transformers_has_there(arch: str) -> None:
     import transformers
 
-    [kind] = [kind for kind, known in HUGGINGFACE_CLASSES.items() if known.family == arch]
-    whole = transformers.AutoConfig.for_model(kind).to_dict()
-    bare = outward(arch).from_huggingface_config(reader({"model_type": kind}))
-    assert bare == outward(arch).from_huggingface_config(reader(whole))
-    assert bare.n_vocab == whole["vocab_size"]
+    for kind, known in HUGGINGFACE_CLASSES.items():
+        if known.family == arch:
+            whole = transformers.AutoConfig.for_model(kind).to_dict()
+            bare = outward(arch).from_huggingface_config(reader({"model_type": kind}))
+            assert bare == outward(arch).from_huggingface_config(reader(whole))
+            assert bare.n_vocab == whole["vocab_size"]
 
 
 # config.json of release 4, without the fields that `small` needs no other word for.
@@ -193,6 +277,8 @@ def test_configs_of_release_4_mean_the_same(kind: str) -> None:
         assert ours.attention_scale == 1 / math.sqrt(168)
 
 
+WINDOW = {"use_sliding_window": True, "sliding_window": 8}
+MIXED = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 REFUSED = [
     ("llama", {"model_type": "mamba"}, "field model_type must be one of gemma3_text, llama, .*found mamba"),
@@ -208,6 +294,12 @@ REFUSED = [
     ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 0.7}}, "mscale must be absent or 0"),
     ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "truncate": False}}, "truncate must be abs"),
     ("llama", {"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "kind of rotary parameters .*dynamic"),
+    ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "field layer_types must have full_attention only"),
+    ("qwen2", {**WINDOW, "num_hidden_layers": 4, "layer_types": MIXED}, "layer_types must have a window"),
+    ("smollm3", {"use_sliding_window": True}, "field use_sliding_window must be absent or false, found true"),
+    ("smollm3", {"no_rope_layers": [1, 1, 0, 1, 1]}, "field no_rope_layers must be 0 for every 4th of 5 lay"),
+    ("smollm3", {"no_rope_layers": 4}, "field no_rope_layers must be 0 for every 4th of 5 layers, 1 for"),
+    ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 3}, "no_rope_layer_interval must be a"),
     ("gemma3", {"hidden_activation": "gelu"}, "field hidden_activation must be absent or gelu_pytorch_tanh"),
     ("gemma3", {"final_logit_softcapping": 30.0}, "field final_logit_softcapping must be absent, found 30.0"),
     ("gemma3", {"attn_logit_softcapping": 50.0}, "field attn_logit_softcapping must be absent, found 50.0"),
@@ -241,6 +333,11 @@ BROKEN = [
     ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": "x"}}, "attention_fac"),
     ("llama", {"rope_scaling": {"type": "yarn", "factor": 4.0, "rope_theta": 1}}, "base of .* above 1,"),
     ("llama", {"rope_parameters": {"rope_theta": -1}}, "base of rotary parameters must be a finite"),
+    ("qwen2", {**WINDOW, "layer_types": ["full_attention"]}, "field layer_types must list 2 layers, each"),
+    ("qwen2", {**WINDOW, "layer_types": ["full_attention", 3]}, "field layer_types must list 2 layers, each"),
+    ("qwen2", {**WINDOW, "sliding_window": "8"}, "field sliding_window must be a whole number .*, found 8"),
+    ("qwen2", {**WINDOW, "layer_types": None, "max_window_layers": -1}, "max_window_layers must be a whole"),
+    ("qwen2", {"use_sliding_window": "no"}, "field use_sliding_window must be true or false, found no"),
     ("gemma3", {"sliding_window": None}, "field sliding_window must be a whole number .*, found null"),
     ("gemma3", {"layer_types": ["full_attention"]}, "field layer_types must list 3 layers, found a list"),
     ("gemma3", {"layer_types": 6}, "field layer_types must list 3 layers, found 6"),

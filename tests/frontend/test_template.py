@@ -149,7 +149,7 @@ def test_defaults_are_those_of_published_models() -> None:
     eps = float(np.float32(1e-6))
     assert numbers == {
         "gemma3": (1e6, eps, True), "llama": (1e4, eps, False), "qwen2": (1e6, eps, True),
-        "qwen3": (1e6, eps, True),
+        "qwen3": (1e6, eps, True), "smollm3": (5e6, eps, True),
     }  # fmt: skip
 
 
@@ -159,12 +159,30 @@ def test_biases_begin_at_0_and_gains_at_1() -> None:
     assert {name.rpartition(".")[2]: values for name, values in ends.items()} == {"weight": {1}, "bias": {0}}
 
 
-def test_what_a_family_does_not_have_is_refused() -> None:
-    """A family without a window by itself says so when it is given one; the others take it."""
-    for family in ARCHITECTURES:
-        if ck.template(family, **SIZES).hp.sliding_window:
-            hp = ck.template(family, sliding_window=7, window_pattern=2, **SIZES).hp
-            assert [hp.layer_window(layer) for layer in range(3)] == [7, 0, 7]
-        else:
-            with pytest.raises(UsageError, match="has no sliding window"):
-                ck.template(family, sliding_window=7, **SIZES)
+WITHOUT_WINDOWS = ("qwen35", "smollm3")
+
+
+@every_family
+def test_a_window_is_given_or_refused(family: str) -> None:
+    if family in WITHOUT_WINDOWS:
+        with pytest.raises(UsageError, match="has no sliding window"):
+            ck.template(family, sliding_window=7, **SIZES)
+        return
+    hp = ck.template(family, sliding_window=7, window_pattern=2, **SIZES).hp
+    assert [hp.layer_window(layer) for layer in range(3)] == [7, 0, 7]
+    # Where windows are a choice they are everywhere, and turn as other layers do.
+    hp = ck.template(family, sliding_window=7, **SIZES).hp
+    assert [hp.layer_window(layer) for layer in range(3)] == [7, 7, 7]
+    assert hp.window_apart == (family == "gemma3")
+
+
+def test_a_pattern_of_no_window_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"^template llama: window_pattern is of a sliding_window, found none"
+    ):
+        ck.template("llama", window_pattern=2, **SIZES)
+
+
+def test_a_template_may_have_a_window_that_its_architecture_has_not() -> None:
+    assert ck.template("mistral", **SIZES).hp.layer_window(2) == 4096
+    assert ck.template("llama", **SIZES).hp.layer_window(2) == 0

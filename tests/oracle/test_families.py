@@ -37,6 +37,8 @@ def odd(arch: str, **changes: Any) -> HyperParameters:
     )  # fmt: skip
     if hp.sliding_window:
         hp = replace(hp, n_layers=7, window_pattern=3, sliding_window=37)
+    if arch == "smollm3":
+        hp = replace(hp, n_layers=9)
     return replace(hp, **changes)
 
 
@@ -50,6 +52,11 @@ CASES = {
     "qwen2-yarn": odd("qwen2", **YARN, rope_base=1e6, rope_base_local=1e6, tied=True),
     "qwen3-yarn": odd("qwen3", **YARN, rope_attention_factor=0.75),
     "gemma3-linear": odd("gemma3", rope_factor=8.0),
+    "mistral-small": small("llama", context_length=640).with_window(5),
+    "mistral-odd": odd("llama").with_window(37),
+    "qwen2-window": odd("qwen2", n_layers=5, **YARN).with_window(37, first=3),
+    "qwen3-window": odd("qwen3", n_layers=5).with_window(37, pattern=2),
+    "smollm3-yarn": odd("smollm3", **YARN),
 }
 
 

@@ -248,7 +248,7 @@ def test_numbers_of_other_kinds_and_files_by_text(tmp_path: Path) -> None:
 
 
 def test_what_a_family_has_not_is_a_mistake_too() -> None:
-    assert "has no sliding window" in mistakes(sets=("model.sliding_window=64",))
+    assert "has no sliding window" in mistakes(sets=("model.template=smollm3", "model.sliding_window=64"))
 
 
 def test_a_long_value_is_cut() -> None:

@@ -154,6 +154,9 @@ def test_weights_come_back_from_the_folder(arch: str, to_folder: Export) -> None
         *(small(arch, tied=tied) for arch, tied in CASES),
         small("llama", rope_base=5e5, rope_base_local=5e5, rope_factor=8.0, rope_dims=16),
         small("gemma3", rope_base_local=12345.0, rope_factor=2.5, window_pattern=1, sliding_window=7),
+        small("llama", rope_factor=3.0).with_window(7),
+        small("qwen2", rope_factor=3.5, n_layers=5).with_window(7, first=2),
+        small("qwen3", rope_factor=4.5, n_layers=5).with_window(7, pattern=2),
     ],
     ids=lambda hp: f"{hp.arch}-{hp.tied}-{hp.rope_factor}",
 )
@@ -322,9 +325,8 @@ def test_a_chat_template_goes_along(vocabulary: dict[str, Any], tmp_path: Path) 
     assert config["chat_template"] == "{{ messages }}"
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_numbers_of_a_run_come_back(arch: str) -> None:
-    hp = small(arch)
+@pytest.mark.parametrize("hp", [*map(small, ARCHITECTURES), small("llama").with_window(7)])
+def test_numbers_of_a_run_come_back(hp: HyperParameters) -> None:
     assert read_hyperparameters(json.loads(json.dumps(asdict(hp))), "run.json") == hp
     whole = asdict(hp) | {"rope_base": 10000}
     assert isinstance(read_hyperparameters(whole, "run.json").rope_base, float)

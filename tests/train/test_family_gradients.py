@@ -14,12 +14,13 @@ pytestmark = pytest.mark.oracle
 # Around a block of rows, and several blocks.
 LENGTHS = (1, 63, 64, 65, 300)
 # As few layers as have one of every kind.
-LAYERS = 3
+LAYERS = 4
+WINDOW = {"sliding_window": 37, "window_pattern": 2}
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_gradients_are_pytorchs(name: str, measured: Callable[[str], None]) -> None:
-    model = model_of(name, "odd", layers=LAYERS)
+@pytest.mark.parametrize(("name", "more"), [*((name, {}) for name in TEMPLATES), ("qwen2", WINDOW)])
+def test_gradients_are_pytorchs(name: str, more: dict[str, int], measured: Callable[[str], None]) -> None:
+    model = model_of(name, "odd", layers=LAYERS, **more)
     both = Gradients(model, random_weights(model), max(LENGTHS), BACKENDS)
     for check in both.compare(LENGTHS):
         assert check.passed, check.figures

@@ -35,9 +35,10 @@ class Architecture(Protocol):
 # The family's name, and model_type in config.json -> the class of transformers whose folders it reads.
 FAMILIES: Mapping[str, Mapping[str, str]] = {
     "gemma3": {"gemma3_text": "Gemma3ForCausalLM"},
-    "llama": {"llama": "LlamaForCausalLM"},
+    "llama": {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"},
     "qwen2": {"qwen2": "Qwen2ForCausalLM"},
     "qwen3": {"qwen3": "Qwen3ForCausalLM"},
+    "smollm3": {"smollm3": "SmolLM3ForCausalLM"},
 }
 ARCHITECTURES = tuple(FAMILIES)
 

@@ -83,8 +83,9 @@ def linear(g: Graph, x: SSAValue, name: str) -> SSAValue:
     return g.op(BiasAddOp, y, g.weight(f"{name}.bias"), hint=hint).y
 
 
-def attention(g: Graph, x: SSAValue, layer: int, rope: str) -> SSAValue:
-    """Attention of `layer` over the normed rows `x`; `rope` is the order in which columns of heads turn."""
+def attention(g: Graph, x: SSAValue, layer: int, rope: str | None) -> SSAValue:
+    """Attention of `layer` over the normed rows `x`; `rope` is the order in which columns of heads turn, None
+    for heads that do not."""
     block = f"blk.{layer}."
     q, k, v = (linear(g, x, block + name) for name in QKV)
     q = _turned(g, q, layer, "q", g.hp.n_heads, rope)
@@ -92,12 +93,14 @@ def attention(g: Graph, x: SSAValue, layer: int, rope: str) -> SSAValue:
     return linear(g, g.attend(q, k, v, layer), block + "attn_output")
 
 
-def _turned(g: Graph, x: SSAValue, layer: int, name: str, heads: int, rope: str) -> SSAValue:
-    """q or k with every head normed, where the family does that, and rotated."""
+def _turned(g: Graph, x: SSAValue, layer: int, name: str, heads: int, rope: str | None) -> SSAValue:
+    """q or k with every head normed, where the family does that, and rotated unless `rope` is None."""
     gain = f"blk.{layer}.attn_{name}_norm"
     if f"{gain}.weight" in g.storage:
         rows = g.builder.insert(ReshapeOp.to(x, g.rows * heads, g.hp.head_dim)).y
         x = g.builder.insert(ReshapeOp.to(norm(g, rows, gain), g.rows, heads * g.hp.head_dim)).y
+    if rope is None:
+        return x
     return g.op(RopeOp, x, g.rope_table(layer), heads=heads, mode=rope, hint=name).y
 
 
@@ -109,12 +112,16 @@ def feed_forward(g: Graph, x: SSAValue, layer: int, activation: type[CkOp]) -> S
     return linear(g, g.op(MulOp, gate, up, hint="ffn").y, block + "ffn_down")
 
 
-def pre_norm_stack(g: Graph, rope: str, activation: type[CkOp]) -> SSAValue:
-    """Layers that norm what goes into each half and add what comes out of it, and the last norm."""
+def pre_norm_stack(g: Graph, rope: str, activation: type[CkOp], unrotated: int | None = None) -> SSAValue:
+    """Layers that norm what goes into each half and add what comes out of it, and the last norm.
+
+    Every `unrotated`-th layer has no rotary embedding.
+    """
     h = embed(g, "h")
     for layer in range(g.hp.n_layers):
         x = norm(g, h, f"blk.{layer}.attn_norm", "x")
-        h = g.op(AddOp, h, attention(g, x, layer, rope), hint="h").y
+        turning = None if unrotated and (layer + 1) % unrotated == 0 else rope
+        h = g.op(AddOp, h, attention(g, x, layer, turning), hint="h").y
         x = norm(g, h, f"blk.{layer}.ffn_norm", "x")
         h = g.op(AddOp, h, feed_forward(g, x, layer, activation), hint="h").y
     return norm(g, h, "output_norm", "hidden")

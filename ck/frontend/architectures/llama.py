@@ -16,14 +16,12 @@ def read_hyperparameters(metadata: Metadata, n_vocab: int, tied: bool) -> HyperP
     """The header's numbers, in range. Raises MalformedError, UnsupportedError naming the key."""
     header = HeaderReader(metadata)
     header.refuse("expert_count", 0)
-    header.refuse("attention.sliding_window", 0)
-    return header.common(n_vocab, tied)
+    return header.windowed(header.common(n_vocab, tied))
 
 
 def template(sizes: TemplateSizes) -> HyperParameters:
     """A new model of the family; defaults are those of transformers' LlamaConfig. Raises UsageError."""
-    sizes.refuse_windows("llama")
-    return sizes.common("llama", rope_base=1e4, rms_eps=1e-6, tied=False)
+    return sizes.windowed(sizes.common("llama", rope_base=1e4, rms_eps=1e-6, tied=False))
 
 
 def stored_as_one_plus(hp: HyperParameters) -> tuple[str, ...]:

@@ -17,14 +17,12 @@ from ck.ir.ops.silu import SiluOp
 def read_hyperparameters(metadata: Metadata, n_vocab: int, tied: bool) -> HyperParameters:
     """The header's numbers, in range. Raises MalformedError, UnsupportedError naming the key."""
     header = HeaderReader(metadata)
-    header.refuse("attention.sliding_window", 0)
-    return header.common(n_vocab, tied)
+    return header.windowed(header.common(n_vocab, tied))
 
 
 def template(sizes: TemplateSizes) -> HyperParameters:
     """A new model of the family; defaults are those of the models up to 4B. Raises UsageError."""
-    sizes.refuse_windows("qwen3")
-    return sizes.common("qwen3", rope_base=1e6, rms_eps=1e-6, tied=True)
+    return sizes.windowed(sizes.common("qwen3", rope_base=1e6, rms_eps=1e-6, tied=True))
 
 
 def stored_as_one_plus(hp: HyperParameters) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class TemplateName:
 _OWN = {
     # Numbers of Nanbeige 4.1; those of a later release with loops have an architecture of their own.
     "nanbeige": TemplateName("llama", {"head_dim": 128, "rope_base": 7e7, "rms_eps": 1e-5, "tied": False}),
+    # The first release, the one with a window.
+    "mistral": TemplateName("llama", {"rms_eps": 1e-5, "sliding_window": 4096}),
 }
 TEMPLATES = dict(sorted(({name: TemplateName(name) for name in ARCHITECTURES} | _OWN).items()))
 

@@ -150,6 +150,8 @@ def _value_types(key: str, value: Any) -> tuple[GGUFValueType, GGUFValueType | N
             return GGUFValueType.FLOAT32, None
         case str():
             return GGUFValueType.STRING, None
+        case [bool(), *_]:
+            return GGUFValueType.ARRAY, GGUFValueType.BOOL
         case [str(), *_]:
             return GGUFValueType.ARRAY, GGUFValueType.STRING
         case [int(), *_]:

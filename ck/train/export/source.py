@@ -31,8 +31,9 @@ from ck.train.rundir import read_json
 _LIMITS = {
     "n_layers": LAYER_LIMIT, "d_model": WIDTH_LIMIT, "n_heads": HEAD_LIMIT, "n_kv_heads": HEAD_LIMIT,
     "head_dim": HEAD_DIM_LIMIT, "d_ffn": WIDTH_LIMIT, "n_vocab": VOCAB_LIMIT, "context_length": CONTEXT_LIMIT,
-    "rope_dims": HEAD_DIM_LIMIT, "window_pattern": LAYER_LIMIT,
+    "rope_dims": HEAD_DIM_LIMIT, "window_pattern": LAYER_LIMIT, "window_first": LAYER_LIMIT,
 }  # fmt: skip
+_MAY_BE_0 = ("sliding_window", "window_pattern", "window_first", "rope_original_context")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _numbers(name: str, value: Any, wanted: Any, where: str) -> tuple[float, ...
 def _number(name: str, value: Any, wanted: Any, where: str) -> Any:
     if wanted is float and type(value) is int:
         value = float(value)
-    low = 0 if name in ("sliding_window", "rope_original_context") else 1
+    low = 0 if name in _MAY_BE_0 else 1
     fits = (
         type(value) is wanted
         and (wanted is not int or low <= value <= _LIMITS.get(name, CONTEXT_LIMIT))

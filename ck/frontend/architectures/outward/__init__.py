@@ -63,7 +63,7 @@ class Outward(Protocol):
         """The inverse of `to_huggingface`."""
         ...
 
-    def gguf_metadata(self, hp: HyperParameters) -> dict[str, Scalar]:
+    def gguf_metadata(self, hp: HyperParameters) -> Mapping[str, Scalar | list[bool]]:
         """The keys `<arch>.*` of a GGUF header, from which the family reads `hp` back, floats as f32."""
         ...
 

@@ -125,10 +125,8 @@ def common_config(hp: HyperParameters) -> dict[str, Any]:
 
 
 def plain_config(hp: HyperParameters, name: str, kind: str) -> dict[str, Any]:
-    """The fields of config.json of class `name`, model_type `kind`: layers all global, a gate of SiLU, scores
-    divided by the root of the head's width. Raises UnsupportedError."""
-    if hp.sliding_window:
-        raise refusal(hp, "sliding_window", "0", hp.sliding_window)
+    """The fields of config.json of class `name`, model_type `kind`, but those for a window: a gate of SiLU,
+    scores divided by the root of the head's width. Raises UnsupportedError."""
     if not math.isclose(hp.attention_scale, 1 / math.sqrt(hp.head_dim), rel_tol=2**-24):
         raise refusal(hp, "attention_scale", f"1/sqrt({hp.head_dim})", hp.attention_scale)
     return {

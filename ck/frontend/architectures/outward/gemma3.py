@@ -27,6 +27,7 @@ from ck.frontend.architectures.outward.common import (
     scaled_rope,
 )
 from ck.frontend.architectures.outward.config import ConfigReader, written
+from ck.frontend.architectures.outward.windows import GLOBAL, LOCAL, layer_types
 from ck.frontend.hyperparameters import CONTEXT_LIMIT, LAYER_LIMIT, WIDTH_LIMIT, HyperParameters
 
 # What transformers' Gemma3TextConfig has where a field is absent; 6 is its default pattern.
@@ -37,8 +38,6 @@ DEFAULTS = {
     "rope_theta": 1e6, "rope_local_base_freq": 1e4, "tie_word_embeddings": True,
     "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
 }  # fmt: skip
-# In `layer_types`.
-GLOBAL, LOCAL = "full_attention", "sliding_attention"
 PARTS = {
     **LINEAR,
     "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
@@ -52,7 +51,6 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     scalar = round(hp.attention_scale**-2)
     if not math.isclose(hp.attention_scale, 1 / math.sqrt(scalar), rel_tol=2**-24):
         raise refusal(hp, "attention_scale", "1/sqrt(n) of a whole n", hp.attention_scale)
-    kinds = (GLOBAL, LOCAL)
     return {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
@@ -60,7 +58,7 @@ def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": scalar,
         "sliding_window": hp.sliding_window,
-        "layer_types": [kinds[hp.is_local(layer)] for layer in range(hp.n_layers)],
+        "layer_types": layer_types(hp),
         "rope_parameters": {
             GLOBAL: scaled_rope(hp),
             LOCAL: rope_parameters(hp.rope_base_local),

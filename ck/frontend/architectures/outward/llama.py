@@ -1,4 +1,4 @@
-"""The `llama` family outward: transformers' `LlamaForCausalLM`.
+"""The `llama` family outward: transformers' `LlamaForCausalLM`, with a window `MistralForCausalLM`.
 
 Both conventions store the same numbers; the rows of q and k lie in another order. Rows of a head of K turn in
 pairs: in a GGUF file 2i and 2i + 1 ("interleaved"), in transformers i and i + K/2 ("halves").
@@ -15,10 +15,12 @@ from ck.frontend.architectures.outward.common import (
     part,
     plain_config,
     read_config,
+    refusal,
     rename,
 )
 from ck.frontend.architectures.outward.config import ConfigReader
-from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.architectures.outward.windows import window_metadata
+from ck.frontend.hyperparameters import CONTEXT_LIMIT, HyperParameters
 
 # What transformers' LlamaConfig has where a field is absent.
 DEFAULTS = {
@@ -26,20 +28,34 @@ DEFAULTS = {
     "num_attention_heads": 32, "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
     "rope_theta": 1e4, "tie_word_embeddings": False,
 }  # fmt: skip
+# What its MistralConfig has there instead.
+MISTRAL = {
+    "intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+    "sliding_window": 4096,
+}  # fmt: skip
 PARTS = {**LINEAR, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 
 
 def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
-    return plain_config(hp, "LlamaForCausalLM", "llama") | {"mlp_bias": False}
+    if not hp.sliding_window:
+        return plain_config(hp, "LlamaForCausalLM", "llama") | {"mlp_bias": False}
+    if not all(hp.is_local(layer) for layer in range(hp.n_layers)):
+        raise refusal(hp, "window_pattern", "0, a window in every layer,", hp.window_pattern)
+    return plain_config(hp, "MistralForCausalLM", "mistral") | {"sliding_window": hp.sliding_window}
 
 
 def from_huggingface_config(config: ConfigReader) -> HyperParameters:
     """The numbers of config.json. Raises MalformedError, UnsupportedError naming the field."""
-    config = config.with_defaults(DEFAULTS)
+    mistral = config.get("model_type") == "mistral"
+    config = config.with_defaults(DEFAULTS | MISTRAL if mistral else DEFAULTS)
     config.refuse("hidden_act", "silu")
     config.refuse("mlp_bias", False)
-    return read_config(config, "llama")
+    hp = read_config(config, "llama")
+    # The other class has no such field, whatever a file may say.
+    if not mistral or config.get("sliding_window") is None:
+        return hp
+    return hp.with_window(config.integer("sliding_window", 1, CONTEXT_LIMIT))
 
 
 def huggingface_names(hp: HyperParameters) -> dict[str, str]:
@@ -82,6 +98,6 @@ def _reorder(values: Array, heads: int, split: tuple[int, int]) -> Array:
     return values.reshape(heads, *split, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
 
 
-def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar]:
+def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar | list[bool]]:
     """The keys `llama.*`."""
-    return common_metadata(hp)
+    return {**common_metadata(hp), **window_metadata(hp)}

@@ -14,10 +14,10 @@ from ck.frontend.architectures.outward.common import (
     names,
     plain_config,
     read_config,
-    refuse_windows,
     rename,
 )
 from ck.frontend.architectures.outward.config import ConfigReader
+from ck.frontend.architectures.outward.windows import read_window, window_config, window_metadata
 from ck.frontend.hyperparameters import HyperParameters
 
 # What transformers' Qwen2Config has where a field is absent.
@@ -32,7 +32,7 @@ BIASES = ("attn_q", "attn_k", "attn_v")
 
 def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
-    fields = plain_config(hp, "Qwen2ForCausalLM", "qwen2")
+    fields = plain_config(hp, "Qwen2ForCausalLM", "qwen2") | window_config(hp)
     # Not a choice: this class always has them.
     del fields["attention_bias"]
     return fields
@@ -42,8 +42,7 @@ def from_huggingface_config(config: ConfigReader) -> HyperParameters:
     """The numbers of config.json. Raises MalformedError, UnsupportedError naming the field."""
     config = config.with_defaults(DEFAULTS)
     config.refuse("hidden_act", "silu")
-    refuse_windows(config)
-    return read_config(config, "qwen2")
+    return read_window(config, read_config(config, "qwen2"))
 
 
 def huggingface_names(hp: HyperParameters) -> dict[str, str]:
@@ -66,6 +65,6 @@ def from_huggingface(
     return rename(hp, tensors, ours, as_is)
 
 
-def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar]:
+def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar | list[bool]]:
     """The keys `qwen2.*`."""
-    return common_metadata(hp)
+    return {**common_metadata(hp), **window_metadata(hp)}

@@ -14,10 +14,10 @@ from ck.frontend.architectures.outward.common import (
     names,
     plain_config,
     read_config,
-    refuse_windows,
     rename,
 )
 from ck.frontend.architectures.outward.config import ConfigReader
+from ck.frontend.architectures.outward.windows import read_window, window_config, window_metadata
 from ck.frontend.hyperparameters import HyperParameters
 
 # What transformers' Qwen3Config has where a field is absent.
@@ -35,15 +35,14 @@ PARTS = {
 
 def huggingface_config(hp: HyperParameters) -> dict[str, Any]:
     """The fields of config.json. Raises UnsupportedError for numbers that the class cannot have."""
-    return plain_config(hp, "Qwen3ForCausalLM", "qwen3")
+    return plain_config(hp, "Qwen3ForCausalLM", "qwen3") | window_config(hp)
 
 
 def from_huggingface_config(config: ConfigReader) -> HyperParameters:
     """The numbers of config.json. Raises MalformedError, UnsupportedError naming the field."""
     config = config.with_defaults(DEFAULTS)
     config.refuse("hidden_act", "silu")
-    refuse_windows(config)
-    return read_config(config, "qwen3")
+    return read_window(config, read_config(config, "qwen3"))
 
 
 def huggingface_names(hp: HyperParameters) -> dict[str, str]:
@@ -66,6 +65,6 @@ def from_huggingface(
     return rename(hp, tensors, ours, as_is)
 
 
-def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar]:
+def gguf_metadata(hp: HyperParameters) -> dict[str, Scalar | list[bool]]:
     """The keys `qwen3.*`."""
-    return common_metadata(hp)
+    return {**common_metadata(hp), **window_metadata(hp)}
