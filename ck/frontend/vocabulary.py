@@ -215,10 +215,11 @@ class _SpecialIds:
         self._metadata = metadata
         self._n_tokens = n_tokens
         defaults = {"bos": 1, "eos": 2, "unknown": 0} if kind == "pieces" else {}
-        names = ("bos", "eos", "unknown", "eot", "eom", "padding", "seperator", "mask")
+        ending = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+        names = ("bos", "unknown", "padding", "seperator", "mask", *ending)
         ids = {name: self._read(name, defaults.get(name)) for name in names}
         self.bos, self.eos, self.unk = ids["bos"], ids["eos"], ids["unknown"]
-        self.ending = {id for id in (ids["eos"], ids["eot"], ids["eom"]) if id is not None}
+        self.ending = {id for name in ending if (id := ids[name]) is not None}
 
     def _read(self, name: str, default: int | None) -> int | None:
         key = f"{_PREFIX}{name}_token_id"

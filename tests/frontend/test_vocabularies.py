@@ -42,6 +42,15 @@ def test_qwens_texts_have_no_bos_and_two_ends(tmp_path: Path) -> None:
     assert tokenizer.eog_ids == {2, 3}
 
 
+@pytest.mark.parametrize("name", ["eot", "eom", "fim_pad", "fim_rep", "fim_sep"])
+def test_tokens_that_the_header_names_end_a_reply(name: str, tmp_path: Path) -> None:
+    raw = parse(write_tiny(tmp_path / "tiny.gguf", pairs=True).read_bytes())
+    raw.set(f"tokenizer.ggml.{name}_token_id", U32, u32(70))
+    path = tmp_path / "named.gguf"
+    path.write_bytes(raw.pack())
+    assert GgufModel(path).tokenizer().eog_ids == {2, 3, 70}
+
+
 ENDS = [
     (["a", "<|im_end|>", "<|endoftext|>", "<|fim_pad|>", "<|file_sep|>"], [1, 2, 3, 4]),
     (["<|end|>", "<|endoftext|>"], [0, 1]),
