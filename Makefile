@@ -33,6 +33,9 @@ bench-training:     # training against PyTorch: eager, compiled, f32 and bf16 (a
 	$(PYTHON) benchmarks/training.py --check
 	$(PYTHON) benchmarks/training.py --peers compile-f32,eager-bf16,compile-bf16 --pairs 1 --out build/benchmarks/others
 
+bench-shapes:       # published shapes with random weights: compile, load, generate (some minutes)
+	$(PYTHON) benchmarks/shapes.py --markdown
+
 graphs: CK_GRAPHS := $(or $(CK_GRAPHS),5000)
 graphs: CK_GRAPHS_SEED := $(or $(CK_GRAPHS_SEED),$(shell date +%s))
 graphs:             # random programs through interpreters, PyTorch, C and LLVM; a failure names its seed
@@ -54,4 +57,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: backends bench-backends test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression docs
+.PHONY: backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression docs
