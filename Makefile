@@ -26,6 +26,9 @@ bench: peer         # figures of docs/benchmarks.md
 	$(PYTHON) benchmarks/inference.py
 	$(PYTHON) benchmarks/compile_time.py
 
+quantised: peer     # greedy ids and divergence of quantised models of every family against llama.cpp's
+	$(PYTHON) benchmarks/peers/check_quantised.py
+
 bench-backends:     # LLVM against C: speed, time to compile and to load
 	$(PYTHON) benchmarks/backends.py --check
 
@@ -57,4 +60,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression docs
+.PHONY: quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression docs

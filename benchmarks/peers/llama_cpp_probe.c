@@ -59,21 +59,62 @@ static void print_ends(const struct llama_model* model) {
         if (llama_vocab_is_eog(vocab, id)) printf("%d\n", id);
 }
 
-static void greedy(struct llama_model* model, int n_steps, int n_threads) {
+// The ids of stdin; *n of them, one at least.
+static llama_token* read_ids(int32_t* n) {
     size_t n_bytes;
     char* text = read_all(&n_bytes);
     llama_token* ids = malloc((n_bytes / 2 + 1) * sizeof *ids);
     if (!ids) fail("out of memory");
-    int32_t n = 0;
-    for (char* word = strtok(text, " \n"); word; word = strtok(NULL, " \n")) ids[n++] = atoi(word);
-    if (n == 0) fail("the ids must be at least one");
+    *n = 0;
+    for (char* word = strtok(text, " \n"); word; word = strtok(NULL, " \n")) ids[(*n)++] = atoi(word);
+    if (*n == 0) fail("the ids must be at least one");
+    free(text);
+    return ids;
+}
+
+static struct llama_context* make_context(struct llama_model* model, int32_t n, int n_threads,
+                                          enum ggml_type kv) {
     struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = params.n_batch = params.n_ubatch = (uint32_t)(n + n_steps);
+    params.n_ctx = params.n_batch = params.n_ubatch = (uint32_t)n;
     params.n_threads = params.n_threads_batch = n_threads;
-    params.type_k = params.type_v = GGML_TYPE_F32;
+    params.type_k = params.type_v = kv;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
     struct llama_context* context = llama_init_from_model(model, params);
     if (!context) fail("the context cannot be made");
+    return context;
+}
+
+static void logits(struct llama_model* model, int n_threads) {
+    int32_t n;
+    llama_token* ids = read_ids(&n);
+    struct llama_context* context = make_context(model, n, n_threads, GGML_TYPE_F16);
+    int n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
+    struct llama_batch batch = llama_batch_get_one(ids, n);
+    int8_t* wanted = malloc((size_t)n);
+    if (!wanted) fail("out of memory");
+    memset(wanted, 1, (size_t)n);
+    batch.logits = wanted;
+    if (llama_decode(context, batch)) fail("the ids cannot be decoded");
+    for (int32_t i = 0; i < n; i++) {
+        const float* row = llama_get_logits_ith(context, i);
+        for (int v = 0; v < n_vocab; v++) printf(v ? " %.9g" : "%.9g", (double)row[v]);
+        putchar('\n');
+    }
+    llama_free(context);
+    free(wanted);
+    free(ids);
+}
+
+static void quantize(const char* from, const char* to, int ftype) {
+    struct llama_model_quantize_params params = llama_model_quantize_default_params();
+    params.ftype = (enum llama_ftype)ftype;
+    if (llama_model_quantize(from, to, &params)) fail("the model cannot be quantised");
+}
+
+static void greedy(struct llama_model* model, int n_steps, int n_threads) {
+    int32_t n;
+    llama_token* ids = read_ids(&n);
+    struct llama_context* context = make_context(model, n + n_steps, n_threads, GGML_TYPE_F32);
     int n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
     struct llama_batch batch = llama_batch_get_one(ids, n);
     for (int step = 0; step < n_steps; step++) {
@@ -89,16 +130,23 @@ static void greedy(struct llama_model* model, int n_steps, int n_threads) {
     }
     llama_free(context);
     free(ids);
-    free(text);
 }
 
 int main(int argc, char** argv) {
-    int tokenizes = argc == 3 && !strcmp(argv[2], "tokenize");
-    int ends = argc == 3 && !strcmp(argv[2], "ends");
-    if (!tokenizes && !ends && !(argc == 5 && !strcmp(argv[2], "greedy")))
-        fail("MODEL tokenize, MODEL ends, or MODEL greedy N N_THREADS");
+    const char* what = argc > 2 ? argv[2] : "";
+    int tokenizes = argc == 3 && !strcmp(what, "tokenize");
+    int ends = argc == 3 && !strcmp(what, "ends");
+    int quantizes = argc == 5 && !strcmp(what, "quantize");
+    int continues = argc == 5 && !strcmp(what, "greedy");
+    if (!tokenizes && !ends && !quantizes && !continues && !(argc == 4 && !strcmp(what, "logits")))
+        fail("MODEL tokenize, MODEL ends, MODEL greedy N N_THREADS, MODEL logits N_THREADS, or "
+             "MODEL quantize OUT FTYPE");
     llama_log_set(only_errors, NULL);
     llama_backend_init();
+    if (quantizes) {
+        quantize(argv[1], argv[3], atoi(argv[4]));
+        return 0;
+    }
     struct llama_model_params params = llama_model_default_params();
     params.vocab_only = tokenizes || ends;
     struct llama_model* model = llama_model_load_from_file(argv[1], params);
@@ -107,8 +155,10 @@ int main(int argc, char** argv) {
         tokenize(model);
     else if (ends)
         print_ends(model);
-    else
+    else if (continues)
         greedy(model, atoi(argv[3]), atoi(argv[4]));
+    else
+        logits(model, atoi(argv[3]));
     llama_model_free(model);
     llama_backend_free();
     return 0;
