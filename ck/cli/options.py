@@ -89,7 +89,11 @@ def find_model(argument: str) -> "Path":
 
 
 def compile_model(
-    argument: str, options: ProgramOptions, force: bool = False, check: bool = False
+    argument: str,
+    options: ProgramOptions,
+    force: bool = False,
+    check: bool = False,
+    adapter: "Path | None" = None,
 ) -> "Model":
     """The compiled model that `argument` means, from the cache unless `force`; `check` goes to stderr."""
     import ck
@@ -111,6 +115,7 @@ def compile_model(
             quantize=options.quantize,
             threads=options.threads,
             chunk=options.chunk,
+            adapter=adapter,
             backend=options.backend,
             force=force,
             check=check,

@@ -43,6 +43,7 @@ class RunOptions:
 @click.option("-n", "--predict", type=click.IntRange(-1), default=-1, help="Tokens a reply; -1 is no limit.")
 @program_options
 @sampling_options
+@click.option("--adapter", type=click.Path(path_type=Path), help="A folder of PEFT's, merged on load.")
 @click.option("--chat-template", default="auto", help="auto (the model's), none (raw text) or a FILE.")
 @click.option(
     "--thinking",
@@ -54,7 +55,7 @@ class RunOptions:
 @click.option("--show-token-ids", is_flag=True, help="Print the ids of prompt and answer on stderr.")
 @click.option("--generate-only", is_flag=True, help="Compile, then leave.")
 @click.option("--force-compile", is_flag=True, help="Compile even when the program is in the cache.")
-def command(model: str, **given: Any) -> None:
+def command(model: str, adapter: Path | None, **given: Any) -> None:
     """Chat with MODEL: a GGUF file, a model folder as transformers saves it, a run directory, or a known name
     (see `ck ls`), which is fetched.
 
@@ -69,7 +70,7 @@ def command(model: str, **given: Any) -> None:
     prompt = _prompt(options)
     if options.as_json and prompt is None:
         raise click.UsageError("--json needs --prompt or --file")
-    compiled = compile_model(model, program, options.force_compile)
+    compiled = compile_model(model, program, options.force_compile, adapter=adapter)
     if options.generate_only:
         return
     conversation = _conversation(compiled, options, Path(model).name)

@@ -14,12 +14,21 @@ from ck.cli.training import Live, config_flags, report
 @click.option("--data", multiple=True, help="A file or folder of text; may be given again.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with any of the keys.")
 @click.option("--preset", help="Family and sizes by one name, for the keys below; a wrong name lists them.")
+@click.option("--from", "base", metavar="MODEL", help="Fine-tune this: a file, folder, run or known name.")
+@click.option(
+    "--lora",
+    metavar="r=8,alpha=16,targets=q,v",
+    help="Train adapters of rank r beside the products named, all unless told; the model stays as it is.",
+)
 @config_flags()
 @json_option
 def command(
     name: str, data: tuple[str, ...], config: Path | None, sets: tuple[str, ...], as_json: bool, **flags: Any
 ) -> None:
-    """Train a new model of family --template on the text in --data.
+    """Train a new model of family --template on the text in --data, or go on with the model --from.
+
+    A run from a model takes its sizes, weights, tokenizer and chat template. With --lora its weights stay as
+    they are, and the run trains and keeps adapters alone.
 
     The run's directory gets run.json, config.toml, tokenizer.json, the token shards, the IR and C of the
     program, metrics.jsonl with a line a step, TensorBoard event files and checkpoints. Ctrl-C saves and

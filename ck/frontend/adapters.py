@@ -59,9 +59,18 @@ class Adapters:
         }
 
     def delta(self, tensors: Mapping[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:
-        """What the adapter of weight `name` adds to it, [N, K]: f64 products, rounded once."""
-        a, b = (tensors[side].astype(np.float64) for side in names_of(name))
-        return (self.scale * (b @ a)).astype(np.float32)
+        """What the adapter of weight `name` adds to it, [N, K]."""
+        a, b = (tensors[side] for side in names_of(name))
+        return self.product(a, b)
+
+    def product(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(alpha / r) B A for any rows of B, in f64 and rounded once: a row's bits are its own."""
+        scaled = self.scale * b.astype(np.float64)
+        total = np.zeros((len(b), a.shape[1]))
+        # A product of the library's may sum in an order that depends on the number of rows.
+        for k in range(self.rank):
+            total += scaled[:, k : k + 1] * a[k].astype(np.float64)
+        return total.astype(np.float32)
 
 
 def names_of(weight: str) -> tuple[str, str]:

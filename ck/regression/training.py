@@ -181,6 +181,7 @@ class TrainingChecks:
     def _export(self) -> list[Check]:
         source = source_of_run(self._run, None, _silent)
         path = self.folder / "exported.gguf"
+        assert source.vocabulary is not None
         export_gguf(path, source.hp, source.weights, source.vocabulary)
         back = StoredWeights(open_file(path))
         names = source.weights.keys() | {*back}

@@ -143,6 +143,7 @@ def compile_model(
     tokenizer: Any = None,
     threads: int | None = None,
     chunk: int = 512,
+    adapter: str | os.PathLike[str] | None = None,
     backend: str | None = None,
     force: bool = False,
     check: bool = False,
@@ -158,20 +159,19 @@ def compile_model(
     tokenizer    the transformers tokenizer of a model in this process; text needs it
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most
+    adapter      the folder of an adapter in PEFT's format, which is merged on load
     backend      c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
     force        compile even what is in the cache
     check        execute the program before and after every pass and compiled, on made-up weights, and compare
     progress     called with the name of each stage of a compilation, with a line of each check
 
-    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, and GateError from a
-    check: each one line.
+    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, GateError: one line.
     """
     options, made_by = _options(context_len, kv, dtype, chunk), wanted_backend(backend)
-    file = _open(model, quantize, tokenizer)
-    report = progress or _silent
+    file = _adapted(_open(model, quantize, tokenizer), adapter)
     if check:
-        _check(file, options, report)
-    fill = partial(_fill, file, options, report)
+        _check(file, options, progress or _silent)
+    fill = partial(_fill, file, options, progress or _silent)
     program = find_or_build((file.header_digest(), options), fill, made_by, force)
     return Model(file, program, threads)
 
@@ -211,6 +211,15 @@ def _open(model: Any, quantize: str | None, tokenizer: Any) -> ModelFile:
         "model: a file, a folder, a known name or a transformers model is required, "
         f'found {type(model).__name__}; a template is compiled with mode="train"'
     )
+
+
+def _adapted(file: ModelFile, adapter: str | os.PathLike[str] | None) -> ModelFile:
+    """The model with the adapter, if there is one, in it."""
+    if adapter is None:
+        return file
+    from ck.runtime.adapted_model import AdaptedModel
+
+    return AdaptedModel(file, Path(adapter))
 
 
 def _fill(

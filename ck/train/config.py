@@ -1,7 +1,7 @@
 """The configuration of a training run: what there is to set, its defaults, and the TOML it is kept as.
 
-Four sections, `model`, `data`, `optim` and `run`; a key is `section.name`. Values come from the defaults,
-then a preset, then the TOML file, then flags, then `--set section.name=value`; the later wins.
+Five sections, `model`, `lora`, `data`, `optim` and `run`; a key is `section.name`. Values come from the
+defaults, then a preset, then the TOML file, then flags, then `--set section.name=value`; the later wins.
 config_sources.py beside this file reads them, config_checks.py holds what takes more than one key to judge.
 """
 
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ck.backend.backends import BACKENDS
 from ck.errors import UsageError
+from ck.frontend.adapters import ALL, RANK_LIMIT
 from ck.frontend.architectures.templates import TEMPLATES
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.hyperparameters import (
@@ -27,7 +28,7 @@ from ck.frontend.hyperparameters import (
 from ck.frontend.initializers import INITIALIZERS
 from ck.frontend.template import default_head_dim
 from ck.train.alerts import DEVIATIONS, WINDOW, Policy
-from ck.train.config_checks import STEPS, cross_mistakes
+from ck.train.config_checks import STEPS, base_mistakes, cross_mistakes, is_of_base
 from ck.train.config_sources import LENGTHS, Given, read_sources
 from ck.train.schedules import Schedule
 
@@ -96,8 +97,9 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The model: a family in sizes of one's own. None is the family's default."""
+    """A family in sizes of one's own, or `base`, a model that is there. None is the family's default."""
 
+    base: Text | None = Field(default=None, description="a model: a file, a folder, a run or a known name")
     template: Annotated[str, _among([*TEMPLATES])] = _choice("", [*TEMPLATES])
     layers: int = _whole(4, 1, LAYER_LIMIT)
     embed_dim: int = _whole(128, 1, WIDTH_LIMIT)
@@ -117,6 +119,15 @@ class ModelConfig(Section):
     window_pattern: int | None = _whole(None, 1, LAYER_LIMIT)
     rope_base: float | None = _number(None, "above 0", gt=0)
     rms_eps: float | None = _number(None, "above 0", gt=0)
+
+
+class LoraConfig(Section):
+    """Adapters in place of the base's own weights: ck/frontend/adapters.py. rank 0: none."""
+
+    rank: int = _whole(0, 0, RANK_LIMIT)
+    # None: twice the rank.
+    alpha: float | None = _number(None, "above 0", gt=0)
+    targets: Texts = Field(default=(ALL,), description="a list of products, such as q and v, or all")
 
 
 class DataConfig(Section):
@@ -179,6 +190,7 @@ class TrainConfig(Section):
     """Everything that decides what a run computes, and how it is watched."""
 
     model: ModelConfig = ModelConfig()
+    lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
@@ -186,6 +198,7 @@ class TrainConfig(Section):
 
 SECTIONS: dict[str, type[Section]] = {
     "model": ModelConfig,
+    "lora": LoraConfig,
     "data": DataConfig,
     "optim": OptimConfig,
     "run": RunConfig,
@@ -210,6 +223,7 @@ def load_config(
     mistakes = list(given.mistakes)
     config, wrong = _validate(given, mistakes)
     mistakes += [text for keys, text in cross_mistakes(config, given.label) if not wrong & {*keys}]
+    mistakes += base_mistakes(given.values, given.label)
     if mistakes:
         raise UsageError("; ".join(mistakes))
     return _complete(config)
@@ -220,7 +234,11 @@ def dump_toml(config: TrainConfig) -> str:
     lines: list[str] = []
     for section, values in config.model_dump().items():
         lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
-        lines += [f"{name} = {_toml(value)}" for name, value in values.items() if value is not None]
+        lines += [
+            f"{name} = {_toml(value)}"
+            for name, value in values.items()
+            if value is not None and not (config.model.base and is_of_base(f"{section}.{name}"))
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -264,13 +282,18 @@ def _wrong_names(kind: type[Section], values: Mapping[str, Any]) -> set[str]:
 
 def _complete(config: TrainConfig) -> TrainConfig:
     """Fill in what depends on other keys."""
-    model, run = config.model, config.run
+    model, run, lora = config.model, config.run, config.lora
     new_tokenizer = config.data.tokenizer in TOKENIZERS
     sizes = {
         "head_dim": model.head_dim or default_head_dim(model.template, model.embed_dim, model.num_heads),
         "vocab_size": model.vocab_size or (VOCAB_SIZE if new_tokenizer else 0),
     }
     length = {} if any(getattr(run, name) for name in LENGTHS) else {"steps": STEPS}
+    alpha = {"alpha": lora.alpha or 2.0 * lora.rank or None}
     return config.model_copy(
-        update={"model": model.model_copy(update=sizes), "run": run.model_copy(update=length)}
+        update={
+            "model": model if model.base else model.model_copy(update=sizes),
+            "lora": lora.model_copy(update=alpha),
+            "run": run.model_copy(update=length),
+        }
     )

@@ -1,8 +1,8 @@
 """What only two keys of a configuration together can get wrong."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ck.errors import UsageError
 from ck.frontend.architectures.templates import TEMPLATES
@@ -21,16 +21,38 @@ HEAD_DIM_STEP = 16
 # The keys that a mistake is about, and its text.
 Mistake = tuple[tuple[str, ...], str]
 Label = Callable[[str], str]
+BASE = "model.base"
+
+
+def is_of_base(key: str) -> bool:
+    """Whether the value of `key` is the base's where a run has one: sizes, first weights, the tokenizer."""
+    return key in ("data.tokenizer", "data.special_tokens") or (key.startswith("model.") and key != BASE)
+
+
+def base_mistakes(values: Mapping[str, Any], label: Label) -> Iterator[str]:
+    """What does not go with a run from a model, or without one."""
+    if values.get(BASE) is None:
+        if values.get("lora.rank"):
+            yield f"{label('lora.rank')}: needs a model to adapt, found none; give one with --from"
+        return
+    # A preset is one thing to leave out, however many keys it has.
+    clashes = dict.fromkeys(label(key).partition(":")[0] for key in values if is_of_base(key))
+    if clashes:
+        yield (
+            f"{label(BASE)}: the model's own sizes, weights and tokenizer must be taken, found "
+            f"{', '.join(clashes)}; leave them out"
+        )
 
 
 def cross_mistakes(config: "TrainConfig", label: Label) -> Iterator[Mistake]:
     """Everything that does not go together; `label` says where a key's value stands."""
-    yield from _model(config, label)
+    if config.model.base is None:
+        yield from _model(config, label)
     yield from _length(config, label)
     if not config.data.paths:
         yield ("data.paths",), f"{label('data.paths')}: at least one file or folder is required, found none"
     seq_len, context = config.run.seq_len, config.model.context_len
-    if seq_len > context:
+    if seq_len > context and config.model.base is None:
         yield (
             ("run.seq_len", "model.context_len"),
             f"{label('run.seq_len')}: must be at most the context of {context}, found {seq_len}, lower it or "
@@ -75,7 +97,7 @@ def _head_dim(model: "ModelConfig", label: Label) -> Iterator[Mistake]:
 
 def _family(model: "ModelConfig") -> Iterator[Mistake]:
     """What the family itself refuses. Sizes that are wrong above are put right first, to be named once."""
-    chosen = model.model_dump(exclude={"template", "init", "num_kv_heads", "head_dim", "vocab_size"})
+    chosen = model.model_dump(exclude={"base", "template", "init", "num_kv_heads", "head_dim", "vocab_size"})
     options = {name: value for name, value in chosen.items() if value is not None}
     try:
         make_template(model.template, head_dim=HEAD_DIM_STEP, vocab_size=1, **options)

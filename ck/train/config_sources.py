@@ -15,7 +15,10 @@ from ck.frontend.gguf.cursor import shown
 # A run is as long as one of these says; a source that has one puts those of earlier sources out of force.
 LENGTHS = ("steps", "epochs", "total_tokens")
 # Flags that are not called as their key is.
-_FLAG_KEYS = {"data": "data.paths"}
+_FLAG_KEYS = {"data": "data.paths", "base": "model.base"}
+_FLAG_NAMES = {"data.paths": "--data", "model.base": "--from", "lora.rank": "--lora"}
+# What the parts of --lora are called there, and the key of each.
+_LORA = {"r": "lora.rank", "alpha": "lora.alpha", "targets": "lora.targets"}
 # Keys that have a flag on the command line; the others are named in full.
 FLAGS = {
     *("template", "layers", "embed_dim", "hidden_dim", "num_heads", "num_kv_heads", "head_dim", "vocab_size"),
@@ -73,8 +76,8 @@ class Given:
 
 def flag_or_key(key: str) -> str:
     """How a user would set `key`: its flag where it has one."""
-    if key == _FLAG_KEYS["data"]:
-        return "--data"
+    if key in _FLAG_NAMES:
+        return _FLAG_NAMES[key]
     name = key.partition(".")[2]
     return f"--{name.replace('_', '-')}" if name in FLAGS else key
 
@@ -82,7 +85,7 @@ def flag_or_key(key: str) -> str:
 def read_sources(
     keys: Sequence[str], toml: Path | None, flags: Mapping[str, Any], sets: Sequence[str]
 ) -> Given:
-    """All that is given; the flag `preset` names what goes before all else.
+    """All that is given; the flag `preset` names what goes before all else, `lora` has its own spelling.
 
     Raises UsageError for a missing file, MalformedError for one that is no TOML.
     """
@@ -91,6 +94,7 @@ def read_sources(
     given.take(_read_preset(flags.pop("preset", None), given.mistakes))
     if toml is not None:
         given.take(_read_toml(toml, keys, given.mistakes))
+    given.take(_read_lora(flags.pop("lora", None), given.mistakes))
     given.take(_read_flags(flags, keys, given.mistakes))
     given.take(_read_sets(sets, keys, given.mistakes))
     return given
@@ -103,6 +107,27 @@ def _read_preset(name: Any, mistakes: list[str]) -> list[tuple[str, Any, str]]:
         mistakes.append(f"--preset: must be one of {', '.join(PRESETS)}, found {shown(repr(name))}")
         return []
     return [(key, value, f"--preset {name}: {key}") for key, value in PRESETS[name].items()]
+
+
+def _read_lora(text: Any, mistakes: list[str]) -> list[tuple[str, Any, str]]:
+    """`r=8,alpha=16,targets=q,v` as keys; what has no name goes on with the list before it."""
+    if text is None:
+        return []
+    values: dict[str, list[str]] = {}
+    last = ""
+    for piece in str(text).split(","):
+        name, equals, value = piece.partition("=")
+        if equals:
+            last = name.strip()
+        values.setdefault(last, []).append((value if equals else name).strip())
+    wrong = [name for name, parts in values.items() if name not in _LORA or (name != "targets" and parts[1:])]
+    if wrong or "r" not in values:
+        mistakes.append(f"--lora: must be r=8,alpha=16,targets=q,v or r=8 alone, found {shown(str(text))}")
+        return []
+    return [
+        (_LORA[name], tuple(parts) if name == "targets" else _parse(parts[0]), f"--lora: {name}")
+        for name, parts in values.items()
+    ]
 
 
 def _read_toml(path: Path, keys: Sequence[str], mistakes: list[str]) -> list[tuple[str, Any, str]]:
@@ -118,7 +143,8 @@ def _read_toml(path: Path, keys: Sequence[str], mistakes: list[str]) -> list[tup
     for section, values in data.items():
         if section not in sections or not isinstance(values, dict):
             known = ", ".join(f"[{name}]" for name in sections)
-            near = get_close_matches(section, sections, 1)
+            is_key = any(key.endswith(f".{section}") for key in keys)
+            near = [] if is_key else get_close_matches(section, sections, 1)
             meant = f", did you mean [{near[0]}]" if near else _suggest(section, keys)
             mistakes.append(f"{path}: must hold {known}, found {shown(section)}{meant}")
             continue
@@ -137,7 +163,7 @@ def _read_flags(
     by_name = {key.partition(".")[2]: key for key in keys} | _FLAG_KEYS
     found: list[tuple[str, Any, str]] = []
     for name, value in flags.items():
-        label = f"--{name.replace('_', '-')}"
+        label = _FLAG_NAMES.get(by_name.get(name, ""), f"--{name.replace('_', '-')}")
         if name not in by_name:
             meant = _meant(name, keys)
             suggestion = f", did you mean {flag_or_key(meant)}" if meant else ""

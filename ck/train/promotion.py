@@ -1,7 +1,8 @@
 """Promotion: a checkpoint becomes the run's model, the one that `ck run RUN` talks to.
 
-The weights are written as `model.gguf` (f32, with the run's tokenizer), whole or not at all; then run.json
-names that file and the step. Promoting again replaces it; a reader has the earlier model or the new one.
+The weights, with adapters merged, are written as `model.gguf` (f32, with the run's tokenizer), or as the
+folder `model` where the run began with a model folder, whole or not at all; then run.json names it and the
+step. Promoting again replaces it; a reader has the earlier model or the new one.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,11 @@ from typing import Any
 from ck.errors import MalformedError, UsageError
 from ck.train.checkpoints import Checkpoints
 from ck.train.export.gguf_file import export_gguf
+from ck.train.export.huggingface import export_huggingface
 from ck.train.export.source import promoted_step, source_of_run
 from ck.train.rundir import RunDirectory
 
-MODEL = "model.gguf"
+MODEL, MODEL_FOLDER = "model.gguf", "model"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _next_best(name: str, run: RunDirectory) -> str:
 
 
 def promote(name: str, step: int, say: Callable[[str], None]) -> Path:
-    """Make the checkpoint of `step` the run's model; returns the model file.
+    """Make the checkpoint of `step` the run's model; returns the model file or folder.
 
     Raises UsageError when there is none, MalformedError for a damaged one, ConflictError while a trainer is
     at work on the run.
@@ -87,9 +89,14 @@ def promote(name: str, step: int, say: Callable[[str], None]) -> Path:
     run = RunDirectory.open(name)
     with run.lock():
         source = source_of_run(run.path, step, say)
-        target = run.path / MODEL
-        export_gguf(target, source.hp, source.weights, source.vocabulary, "f32", name=source.name, force=True)
+        vocabulary, text = source.vocabulary, source.tokenizer_json
+        if vocabulary is None:
+            target = run.path / MODEL_FOLDER
+            export_huggingface(target, source.hp, source.weights, None, text, side=source.side, force=True)
+        else:
+            target = run.path / MODEL
+            export_gguf(target, source.hp, source.weights, vocabulary, "f32", name=source.name, force=True)
         record: dict[str, Any] = run.read_json("run.json")
-        record["model"] = {"file": MODEL, "step": step}
+        record["model"] = {"file": target.name, "step": step}
         run.write_json("run.json", record)
     return target

@@ -7,7 +7,7 @@ from pathlib import Path
 from ck.errors import GateError
 from ck.frontend.gguf.cursor import shown
 from ck.train.corpus import Document
-from ck.train.tokenizer_training import TrainingTokenizer
+from ck.train.model_tokenizer import DocumentTokenizer
 
 _EXCERPT_CHARS = 24
 
@@ -56,7 +56,7 @@ class RoundTrip:
         )
 
 
-def round_trip(tokenizer: TrainingTokenizer, documents: Iterable[Document]) -> RoundTrip:
+def round_trip(tokenizer: DocumentTokenizer, documents: Iterable[Document]) -> RoundTrip:
     """Encode and decode every document and compare."""
     n_documents = n_bytes = n_tokens = n_mismatches = 0
     first: Mismatch | None = None

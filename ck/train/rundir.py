@@ -3,6 +3,7 @@
     $CK_CACHE_DIR/train/<name>/    a plain name; a path with a separator lies where it says
       run.lock                     locked while a trainer is at work; holds its process id
       run.json  config.toml  tokenizer.json
+      base/                        of a run that began with a model: base_side.py
       data/  ir/  build/  checkpoints/  tensorboard/  reports/  metrics.jsonl
 
 Every file is written beside its place as `.new-*`, synced, renamed, and its directory synced: a reader finds
@@ -36,7 +37,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # All that a run's directory holds, beside what is unfinished.
 ENTRIES = {
     *("run.lock", "run.json", "config.toml", "tokenizer.json", "metrics.jsonl", "model.gguf"),
-    *("data", "ir", "build", "checkpoints", "tensorboard", "reports"),
+    *("base", "model", "data", "ir", "build", "checkpoints", "tensorboard", "reports"),
 }
 # How long a lock may be held before its holder has written its process id.
 _PID_WAIT_S = 0.5

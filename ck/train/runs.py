@@ -47,7 +47,7 @@ def start(name: str, config: TrainConfig, watch: Watch | None = None) -> RunResu
         # Another trainer may have begun it between the two lines above.
         RunDirectory.create(name, data)
         prepared = prepare(run, config, watch.say)
-        trainable = build(run, config, prepared.template, None, watch.say)
+        trainable = build(run, config, prepared, None, watch.say)
         run.write_bytes("config.toml", dump_toml(config).encode())
         trainer = Trainer(run, config, prepared, trainable, watch)
         trainer.save_first()
@@ -84,7 +84,7 @@ def resume(
         checkpoint = checkpoints.load_newest(watch.say) if step is None else checkpoints.load(step)
         prepared = reopen(run, config)
         _check_fit(run, config, prepared, checkpoint)
-        trainable = build(run, config, prepared.template, checkpoint.weights, watch.say)
+        trainable = build(run, config, prepared, checkpoint.weights, watch.say)
         checkpoints.discard_after(checkpoint.step)
         changes |= _other_backend(run, trainable)
         if changes:
@@ -204,12 +204,15 @@ def _say_other_kernels(run: RunDirectory, watch: Watch) -> None:
 def _record(
     run: RunDirectory, config: TrainConfig, prepared: Prepared, trainable: Trainable
 ) -> dict[str, Any]:
+    adapters = prepared.template.adapters
     return {
         "schema_version": 1,
         "ck": __version__,
         "name": run.path.name,
         "hyperparameters": asdict(prepared.template.hp),
         "n_parameters": prepared.template.n_parameters,
+        **({} if prepared.base is None else {"base": prepared.base.record()}),
+        **({} if adapters is None else {"adapters": asdict(adapters)}),
         **_lasting(config, prepared, trainable),
         "tokenizer_sha256": prepared.tokenizer.sha256,
         "machine": {"processor": platform.machine(), "isa_path": isa_path()},

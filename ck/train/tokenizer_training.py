@@ -41,7 +41,7 @@ _CUT = re.compile(r"(?<=\S)[ \n]")
 
 
 class TrainingTokenizer:
-    """Encodes and decodes by one tokenizer.json.
+    """Encodes and decodes by one tokenizer.json; what a base has in its place is in model_tokenizer.py.
 
     json_text    the file, and sha256 its hash
     n_vocab      V
@@ -50,6 +50,8 @@ class TrainingTokenizer:
     reserved     text and id of the tokens that are matched before all others, <|endoftext|> among them
     token_bytes  [V] i32, the bytes of text that each token stands for; 0 for <|endoftext|>
     """
+
+    is_exact = True
 
     def __init__(self, json_text: str, name: str = "tokenizer") -> None:
         """`name` is the file that errors speak of. Raises as `load_tokenizer`."""

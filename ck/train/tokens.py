@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ck.errors import GateError, MalformedError, UsageError
 from ck.train.corpus import CorpusDigest, CorpusFacts, Document
 from ck.train.files import UNFINISHED, replacing
+from ck.train.model_tokenizer import DocumentTokenizer
 from ck.train.shuffle import Purpose, shuffled
-from ck.train.tokenizer_training import END_OF_TEXT, TrainingTokenizer
+from ck.train.tokenizer_training import END_OF_TEXT
 
 FORMAT = 1
 INDEX = "index.json"
@@ -73,7 +74,7 @@ class TokenData:
     """The token shards of a directory, opened."""
 
     directory: Path
-    tokenizer: TrainingTokenizer
+    tokenizer: DocumentTokenizer
     train: TokenStream
     dev: TokenStream
     index: Mapping[str, Any]
@@ -81,7 +82,7 @@ class TokenData:
 
 def prepare_tokens(
     documents: Iterable[Document],
-    tokenizer: TrainingTokenizer,
+    tokenizer: DocumentTokenizer,
     directory: Path,
     dev_fraction: float = 0.05,
     seed: int = 42,
@@ -125,7 +126,7 @@ def _digest(documents: Iterable[Document]) -> CorpusFacts:
     return digest.facts()
 
 
-def _reuse(directory: Path, tokenizer: TrainingTokenizer, origin: dict[str, Any]) -> TokenData | None:
+def _reuse(directory: Path, tokenizer: DocumentTokenizer, origin: dict[str, Any]) -> TokenData | None:
     try:
         data = open_tokens(directory, tokenizer)
     except (UsageError, MalformedError):
@@ -142,7 +143,7 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _dtype(tokenizer: TrainingTokenizer) -> np.dtype[Any]:
+def _dtype(tokenizer: DocumentTokenizer) -> np.dtype[Any]:
     return np.dtype("<u2" if tokenizer.n_vocab <= 1 << 16 else "<u4")
 
 
@@ -204,7 +205,7 @@ class _ShardWriter:
 def _encode(
     documents: Iterable[Document],
     facts: CorpusFacts,
-    tokenizer: TrainingTokenizer,
+    tokenizer: DocumentTokenizer,
     directory: Path,
     dev_fraction: float,
     seed: int,
@@ -252,9 +253,12 @@ def _dev_start(text: str, dev_fraction: float) -> int:
 
 
 def _encode_text(
-    text: str, document: Document, tokenizer: TrainingTokenizer
+    text: str, document: Document, tokenizer: DocumentTokenizer
 ) -> tuple[NDArray[np.int32], int]:
     ids = tokenizer.encode(text)
+    if not tokenizer.is_exact:
+        # A model's own tokenizer may change a text: what it stands for is the text.
+        return np.concatenate([np.array([tokenizer.end_id], np.int32), ids]), len(text.encode())
     n_bytes = int(tokenizer.token_bytes[ids].sum())
     n_spelled = n_bytes + len(END_OF_TEXT) * int(np.count_nonzero(ids == tokenizer.end_id))
     n_lost = len(text.encode()) - n_spelled
@@ -266,7 +270,7 @@ def _encode_text(
     return np.concatenate([np.array([tokenizer.end_id], np.int32), ids]), n_bytes
 
 
-def open_tokens(directory: Path, tokenizer: TrainingTokenizer) -> TokenData:
+def open_tokens(directory: Path, tokenizer: DocumentTokenizer) -> TokenData:
     """The shards of `directory`, which `tokenizer` made. Sizes are checked, hashes are not.
 
     Raises UsageError when there are none, MalformedError when index and shards do not fit together or another

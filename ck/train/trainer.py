@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ck.errors import CkError, GateError
+from ck.frontend.adapters import names_of
 from ck.runtime.trainable import Hyper, Rows, Trainable
 from ck.train.alerts import Alerts
 from ck.train.batches import Batch, BatchStream, dev_batches, dev_bytes
@@ -215,7 +216,15 @@ class Trainer:
         """Norms of single gradients, at step 1 and where the run is evaluated: a dead tensor shows."""
         if step != 1 and step % self.config.run.eval_every:
             return None
-        return {name: float(np.linalg.norm(g)) for name, g in self.trainable.gradients.items()}
+        # While B is zero, nothing flows to A.
+        resting = {names_of(name)[0] for name in self._adapted} if self.progress.updates == 0 else set[str]()
+        gradients = self.trainable.gradients.items()
+        return {name: float(np.linalg.norm(g)) for name, g in gradients if name not in resting}
+
+    @property
+    def _adapted(self) -> tuple[str, ...]:
+        adapters = self.prepared.template.adapters
+        return () if adapters is None else adapters.weights
 
     def _evaluate(self, log: MetricsLog) -> None:
         found = evaluate(self.trainable, self.prepared, self.config)

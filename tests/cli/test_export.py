@@ -130,13 +130,14 @@ MISTAKES = [
     (
         "--to",
         "onnx",
-        "--to: must be hf, gguf or gguf:TYPE with TYPE of f32, f16, q4_1, q8_0, q5_0, bf16, found onnx",
+        "--to: must be hf, peft, gguf or gguf:TYPE with TYPE of f32, f16, q4_1, q8_0, q5_0, bf16, found onnx",
     ),
     ("--to", "gguf:q4_k", "--to: the type must be one of f32, f16, q4_1, q8_0, q5_0, bf16, found gguf:q4_k"),
     (
         "--to",
         "hf:f16",
-        "--to: must be hf, gguf or gguf:TYPE with TYPE of f32, f16, q4_1, q8_0, q5_0, bf16, found hf:f16",
+        "--to: must be hf, peft, gguf or gguf:TYPE with TYPE of f32, f16, q4_1, q8_0, q5_0, bf16, "
+        "found hf:f16",
     ),
     ("--step", "3", "--step: needs a training run, tiny.gguf is a model file"),
 ]

@@ -162,9 +162,9 @@ seq_len = 1024
     sets = ("optim.beta1=1", "optim.warmpu=3", "oops", "run.dtype=f16", "model.tied=yes", "model.lr=1")
     found = mistakes(toml, sets, lr=float("nan"), hidden=3, embed_dim=True, data=[], template="llma")
     assert found.split("; ") == [
-        f"{toml}: must hold [model], [data], [optim], [run], found lr, did you mean optim.lr",
+        f"{toml}: must hold [model], [lora], [data], [optim], [run], found lr, did you mean optim.lr",
         f"{toml}: model.embed_dmi: is no key, did you mean model.embed_dim",
-        f"{toml}: must hold [model], [data], [optim], [run], found optm, did you mean [optim]",
+        f"{toml}: must hold [model], [lora], [data], [optim], [run], found optm, did you mean [optim]",
         "--hidden: is no option, did you mean --hidden-dim",
         "--set optim.warmpu: is no key, did you mean optim.warmup",
         "--set: must be section.name=value, found oops",
@@ -305,3 +305,24 @@ def test_a_loaded_configuration_does_not_change() -> None:
     config = load()
     with pytest.raises(ValidationError, match="frozen"):
         config.run.steps = 5
+
+
+def test_a_run_from_a_model_has_no_sizes_of_its_own(tmp_path: Path) -> None:
+    given = {"data": "docs", "base": "m.gguf"}
+    config = load_config(None, given | {"lora": "r=4,targets=q,v"})
+    assert (config.lora.rank, config.lora.alpha, config.lora.targets) == (4, 8.0, ("q", "v"))
+    path = tmp_path / "config.toml"
+    assert reads_back(config, path)
+    assert list(tomllib.loads(path.read_text())["model"]) == ["base"]
+    with pytest.raises(UsageError, match="found --preset llama-tiny, --layers, --tokenizer; leave them out"):
+        load_config(None, given | {"preset": "llama-tiny", "layers": 3, "tokenizer": "bpe"})
+    with pytest.raises(
+        UsageError, match="--lora: r: needs a model to adapt, found none; give one with --from"
+    ):
+        load_config(None, FLAT | {"lora": "r=4"})
+
+
+@pytest.mark.parametrize("text", ["rank=8", "alpha=2", "r=8,9", "r=8,dropout=0.1", ""])
+def test_what_lora_takes(text: str) -> None:
+    with pytest.raises(UsageError, match="--lora: must be r=8,alpha=16,targets=q,v or r=8 alone"):
+        load_config(None, {"data": "docs", "base": "m.gguf", "lora": text})

@@ -38,7 +38,6 @@ class FolderModel(TransformersModel):
         self._shards = ShardedTensors(path)
         super().__init__(config, named(path / CONFIG), self._shards, quantize, shown(self.name))
         self._quantize = quantize
-        self._ends = end_ids(config.get("eos_token_id"), named(path / CONFIG))
 
     @property
     def name(self) -> str:
@@ -60,16 +59,9 @@ class FolderModel(TransformersModel):
 
     def tokenizer(self) -> "Tokenizer":
         """The tokenizer of tokenizer.json. Raises MalformedError, UnsupportedError, UsageError for none."""
-        from ck.frontend.huggingface import tokenizer as made
-
-        path = self.path / TOKENIZER
-        if not os.path.lexists(path):
+        if not os.path.lexists(self.path / TOKENIZER):
             raise self._no_tokenizer()
-        generation = self.path / "generation_config.json"
-        ends = end_ids(read_optional(generation).get("eos_token_id"), named(generation))
-        text = read_bytes(path, made.TOKENIZER_LIMIT_BYTES)
-        files = made.TokenizerFiles(text, named(path), self._settings, (*ends, *self._ends))
-        return made.make_tokenizer(files, self._hp.n_vocab)
+        return folder_tokenizer(self.path, self._hp.n_vocab)
 
     def _no_tokenizer(self) -> CkError:
         other = next((name for name in _OTHERS if os.path.lexists(self.path / name)), None)
@@ -82,10 +74,7 @@ class FolderModel(TransformersModel):
     @cached_property
     def _settings(self) -> Mapping[str, Any]:
         """tokenizer_config.json, and special_tokens_map.json where that says nothing."""
-        return {
-            **read_optional(self.path / "special_tokens_map.json"),
-            **read_optional(self.path / SETTINGS),
-        }
+        return _tokenizer_settings(self.path)
 
     def drop_header_pages(self) -> None:
         """Let go of the resident pages of headers."""
@@ -122,3 +111,25 @@ class FolderModel(TransformersModel):
                 }
             )
         return found
+
+
+def folder_tokenizer(path: Path, n_vocab: int) -> "Tokenizer":
+    """The tokenizer of a model folder, with or without the weights, of a model with `n_vocab` rows.
+
+    Raises MalformedError, UnsupportedError, and UsageError when it has no tokenizer.json.
+    """
+    from ck.frontend.huggingface import tokenizer as made
+
+    ends = [
+        token
+        for file in (path / "generation_config.json", path / CONFIG)
+        for token in end_ids(read_optional(file).get("eos_token_id"), named(file))
+    ]
+    file = path / TOKENIZER
+    text = read_bytes(file, made.TOKENIZER_LIMIT_BYTES)
+    files = made.TokenizerFiles(text, named(file), _tokenizer_settings(path), tuple(ends))
+    return made.make_tokenizer(files, n_vocab)
+
+
+def _tokenizer_settings(path: Path) -> Mapping[str, Any]:
+    return {**read_optional(path / "special_tokens_map.json"), **read_optional(path / SETTINGS)}

@@ -25,11 +25,12 @@ def outward_of(hp: HyperParameters) -> Outward:
 
 
 def checked_shapes(
-    hp: HyperParameters, weights: Weights, vocabulary: Mapping[str, Any]
+    hp: HyperParameters, weights: Weights, vocabulary: Mapping[str, Any] | None
 ) -> dict[str, tuple[int, ...]]:
     """The tensors of the model and their shapes.
 
-    Raises MalformedError unless `weights` has just those and `vocabulary` a token for each row of embedding.
+    Raises MalformedError unless `weights` has just those and `vocabulary`, if there is one, a token for each
+    row of the embedding.
     """
     architecture = find_architecture(hp.arch)
     if architecture is None:
@@ -39,6 +40,8 @@ def checked_shapes(
         odd = min(weights.keys() ^ shapes.keys())
         state = "must be no tensor" if odd in weights else "must be a tensor"
         raise MalformedError(f"{odd}: {state} of the model, found {len(weights)} of {len(shapes)}")
+    if vocabulary is None:
+        return shapes
     n_tokens = len(vocabulary["tokenizer.ggml.tokens"])
     if n_tokens != hp.n_vocab:
         raise MalformedError(

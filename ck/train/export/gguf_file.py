@@ -4,20 +4,21 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quantize
+from gguf import GGMLQuantizationType, quantize
 from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
-from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
+from ck.errors import ConflictError, UnsupportedError, UsageError
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import GgufModel
 from ck.frontend.rope import DIVISORS
 from ck.frontend.vocabulary import read_vocabulary
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.train.export.gguf_header import write_header
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
 
@@ -63,7 +64,7 @@ def export_gguf(
     weights, shapes = {**weights, **numbers}, {**shapes, **{n: v.shape for n, v in numbers.items()}}
     with disk_errors(path), replacing(path) as file:
         stored = {name: storage if len(shape) > 1 else "f32" for name, shape in shapes.items()}
-        _write_header(file.name, hp.arch, keys, shapes, stored)
+        write_header(file.name, hp.arch, keys, shapes, stored)
         _append(file, (_encode(n, checked_tensor(weights, n, shapes[n]), stored[n]) for n in shapes))
         _check_header(path, Path(file.name), hp)
 
@@ -79,34 +80,6 @@ def _check_storage(storage: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 f"{name}: rows must be multiples of {block} to be stored as {storage}, found {shape[-1]}; "
                 "choose f32, f16 or bf16"
             )
-
-
-def _write_header(
-    path: str,
-    arch: str,
-    keys: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int, ...]],
-    stored: Mapping[str, str],
-) -> None:
-    """Everything but the tensors' data, which follows in the order of `shapes`.
-
-    The data is not the package's to write: numpy's `tofile` does not say why it failed.
-    """
-    writer = GGUFWriter(path, arch)
-    for key, value in keys.items():
-        kind, item = _value_types(key, value)
-        writer.add_key_value(key, value.tolist() if isinstance(value, np.ndarray) else value, kind, item)
-    for name, shape in shapes.items():
-        of = BY_NAME[stored[name]]
-        n_bytes = of.row_bytes(shape[-1]) * int(np.prod(shape[:-1], dtype=np.int64))
-        ggml_type = GGMLQuantizationType(of.ggml_id)
-        writer.add_tensor_info(name, shape, np.dtype(np.float32), n_bytes, raw_dtype=ggml_type)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-    finally:
-        writer.close()
 
 
 def _append(file: BinaryIO, tensors: Iterable[NDArray[Any]]) -> None:
@@ -126,41 +99,6 @@ def _encode(name: str, values: NDArray[np.float32], storage: str) -> NDArray[Any
         found = np.abs(values).max()
         raise UnsupportedError(f"{name}: must be below 65504 to be stored as f16, found {found}; choose bf16")
     return quantize(values, GGMLQuantizationType(BY_NAME[storage].ggml_id))
-
-
-# By numpy's names of the element types.
-_ARRAY_TYPES = {
-    "int8": GGUFValueType.INT8, "uint8": GGUFValueType.UINT8, "int16": GGUFValueType.INT16,
-    "uint16": GGUFValueType.UINT16, "int32": GGUFValueType.INT32, "uint32": GGUFValueType.UINT32,
-    "int64": GGUFValueType.INT64, "uint64": GGUFValueType.UINT64, "float32": GGUFValueType.FLOAT32,
-    "float64": GGUFValueType.FLOAT64, "bool": GGUFValueType.BOOL,
-}  # fmt: skip
-
-
-def _value_types(key: str, value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
-    """The type of a value in the file, and of its elements: ids u32, floats f32, lists of ids i32."""
-    if isinstance(value, np.ndarray):
-        return GGUFValueType.ARRAY, _ARRAY_TYPES[cast(NDArray[Any], value).dtype.name]
-    match value:
-        case bool():
-            return GGUFValueType.BOOL, None
-        case int():
-            return GGUFValueType.UINT32, None
-        case float():
-            return GGUFValueType.FLOAT32, None
-        case str():
-            return GGUFValueType.STRING, None
-        case [bool(), *_]:
-            return GGUFValueType.ARRAY, GGUFValueType.BOOL
-        case [str(), *_]:
-            return GGUFValueType.ARRAY, GGUFValueType.STRING
-        case [int(), *_]:
-            return GGUFValueType.ARRAY, GGUFValueType.INT32
-        case [float(), *_]:
-            return GGUFValueType.ARRAY, GGUFValueType.FLOAT32
-        case _:
-            found = type(value).__name__
-            raise MalformedError(f"key {key}: must be a scalar or a list that is not empty, found {found}")
 
 
 def _check_header(path: Path, scratch: Path, hp: HyperParameters) -> None:

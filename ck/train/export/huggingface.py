@@ -19,6 +19,8 @@ from ck.train.tensor_file import tensor_file
 FILES = (
     "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
 )  # fmt: skip
+# What another folder's model may have besides.
+KEPT = ("special_tokens_map.json", "chat_template.jinja")
 _PREFIX = "tokenizer.ggml."
 
 
@@ -26,14 +28,16 @@ def export_huggingface(
     directory: Path,
     hp: HyperParameters,
     weights: Weights,
-    vocabulary: Mapping[str, Any],
+    vocabulary: Mapping[str, Any] | None,
     tokenizer_json: str,
     *,
+    side: Path | None = None,
     force: bool = False,
 ) -> None:
     """Write the model to the folder `directory` as transformers loads it: FILES, weights in f32.
 
-    vocabulary       the GGUF keys `tokenizer.*`, of which special tokens and the chat template are taken
+    vocabulary       the GGUF keys `tokenizer.*`, of which special tokens and the chat template are taken; or
+    side             a folder with FILES and KEPT as they are to be, and the ids of tokens in its config.json
     tokenizer_json   the text of tokenizer.json
 
     Raises ConflictError when something is in the folder, unless it is an earlier export and `force` is given,
@@ -42,12 +46,9 @@ def export_huggingface(
     """
     family = outward_of(hp)
     shapes = checked_shapes(hp, weights, vocabulary)
-    texts = {
-        "config.json": _json(family.huggingface_config(hp) | _token_ids(vocabulary)),
-        "generation_config.json": _json(_token_ids(vocabulary)),
-        "tokenizer.json": tokenizer_json,
-        "tokenizer_config.json": _json(_tokenizer_config(hp, vocabulary)),
-    }
+    config = family.huggingface_config(hp)
+    texts = _own_texts(hp, config, vocabulary) if vocabulary is not None else _kept_texts(config, side)
+    texts = {"tokenizer.json": tokenizer_json, **texts}
     names = family.huggingface_names(hp)
     values = (
         family.to_huggingface(hp, {name: checked_tensor(weights, name, shape)})[names[name]]
@@ -64,6 +65,26 @@ def export_huggingface(
             file.writelines(tensor_file(renamed, values, {"format": "pt"}))
 
 
+def _own_texts(
+    hp: HyperParameters, config: Mapping[str, Any], vocabulary: Mapping[str, Any]
+) -> dict[str, str]:
+    """The files beside weights and tokenizer, from a GGUF vocabulary."""
+    return {
+        "config.json": _json({**config, **_token_ids(vocabulary)}),
+        "generation_config.json": _json(_token_ids(vocabulary)),
+        "tokenizer_config.json": _json(_tokenizer_config(hp, vocabulary)),
+    }
+
+
+def _kept_texts(config: Mapping[str, Any], side: Path | None) -> dict[str, str]:
+    """The same from the files of another folder."""
+    assert side is not None
+    kept = {name: (side / name).read_text("utf-8") for name in (*FILES, *KEPT) if (side / name).is_file()}
+    given: dict[str, Any] = json.loads(kept["config.json"])
+    ids = {name: given[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in given}
+    return kept | {"config.json": _json({**config, **ids})}
+
+
 def _check_directory(directory: Path, force: bool) -> None:
     if not os.path.lexists(directory):
         return
@@ -75,7 +96,7 @@ def _check_directory(directory: Path, force: bool) -> None:
             f"{directory}: must be empty, found {found[0]}; choose another name, or give --force to replace "
             "an earlier export"
         )
-    foreign = [name for name in found if name not in FILES]
+    foreign = [name for name in found if name not in (*FILES, *KEPT)]
     if foreign:
         raise ConflictError(f"{directory}: --force replaces an earlier export only, found {foreign[0]}")
 

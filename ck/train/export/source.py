@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import MalformedError
+from ck.frontend.adapters import RANK_LIMIT, Adapters
 from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
     HEAD_DIM_LIMIT,
@@ -44,17 +45,24 @@ class ExportSource:
     step             of the checkpoint; None when there is none
     promoted         the step of the run's model, the one that `ck run` talks to; None before a promotion
     weights          under GGUF names, in GGUF conventions, f32
-    vocabulary       the GGUF keys `tokenizer.*`
+    vocabulary       the GGUF keys `tokenizer.*`; None of a model whose tokenizer came from a folder
     tokenizer_json   the text of tokenizer.json
+    side             the folder with what that model has beside its weights, where there is no vocabulary
+    adapters         of a run that trains them, with their `tensors`; `weights` have them merged
+    base             the model that these adapters are for, as a path
     """
 
     name: str
     step: int | None
     hp: HyperParameters
     weights: Weights
-    vocabulary: Mapping[str, Any]
+    vocabulary: Mapping[str, Any] | None
     tokenizer_json: str
     promoted: int | None = None
+    side: Path | None = None
+    adapters: Adapters | None = None
+    tensors: Weights | None = None
+    base: str = ""
 
 
 def find_run(argument: str) -> Path | None:
@@ -72,22 +80,55 @@ def source_of_run(directory: Path, step: int | None, say: Callable[[str], None])
     Raises UsageError when there is no such checkpoint, MalformedError for a damaged one and for a run.json
     that does not describe a model.
     """
-    from ck.train.tokenizer_training import gguf_vocabulary, load_tokenizer
+    from ck.train.base import reopen_base
 
     record = directory / "run.json"
     hp = read_hyperparameters(_record(record).get("hyperparameters"), str(record))
     checkpoints = Checkpoints(directory)
     checkpoint = checkpoints.load_newest(say) if step is None else checkpoints.load(step)
-    path = directory / "tokenizer.json"
+    adapters = read_adapters(_record(record).get("adapters"), str(record))
+    weights, base = cast(Weights, checkpoint.weights), ""
+    if adapters is not None:
+        model = reopen_base(directory)
+        weights, base = MergedWeights(model.weights, adapters, checkpoint.weights), str(model.file.path)
+    vocabulary, side = _words_of_run(directory)
     return ExportSource(
         name=directory.absolute().name,
         step=checkpoint.step,
         hp=hp,
-        weights=checkpoint.weights,
-        vocabulary=gguf_vocabulary(load_tokenizer(path)),
-        tokenizer_json=path.read_text("utf-8"),
+        weights=weights,
+        vocabulary=vocabulary,
+        tokenizer_json=(directory / "tokenizer.json").read_text("utf-8"),
         promoted=promoted_step(_record(record)),
+        side=side,
+        adapters=adapters,
+        tensors=None if adapters is None else checkpoint.weights,
+        base=base,
     )
+
+
+def _words_of_run(directory: Path) -> tuple[dict[str, Any] | None, Path | None]:
+    """The vocabulary of a run's model, or the folder with the files in its place."""
+    from ck.train.base_side import kept_vocabulary, side_of
+    from ck.train.tokenizer_training import gguf_vocabulary, load_tokenizer
+
+    side = side_of(directory)
+    if side is None:
+        return gguf_vocabulary(load_tokenizer(directory / "tokenizer.json")), None
+    return kept_vocabulary(side), side
+
+
+def read_adapters(record: Any, where: str) -> Adapters | None:
+    """The adapters that `dataclasses.asdict` made `record` of; None where there are none."""
+    if record is None:
+        return None
+    try:
+        rank, alpha, weights = (record[name] for name in ("rank", "alpha", "weights"))
+        if type(rank) is int and 0 < rank <= RANK_LIMIT and 0 < float(alpha) < math.inf and weights:
+            return Adapters(rank, float(alpha), tuple(map(str, weights)))
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise MalformedError(f"{where}: adapters must have rank, alpha and weights in range, found others")
 
 
 def promoted_step(record: Mapping[str, Any]) -> int | None:
@@ -150,6 +191,26 @@ _RANGES = {
     bool: "true or false",
     str: "a string",
 }
+
+
+class MergedWeights(Mapping[str, NDArray[np.float32]]):
+    """The tensors of a model with its adapters in them, made when asked for; `sign` -1 takes them out."""
+
+    def __init__(self, base: Weights, adapters: Adapters, tensors: Weights, sign: float = 1.0) -> None:
+        self._base, self._adapters, self._tensors, self._sign = base, adapters, tensors, sign
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        values = self._base[name]
+        if name not in self._adapters.weights:
+            return values
+        delta = self._adapters.delta(self._tensors, name)
+        return values + delta if self._sign > 0 else values - delta
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._base)
+
+    def __len__(self) -> int:
+        return len(self._base)
 
 
 class StoredWeights(Mapping[str, NDArray[np.float32]]):

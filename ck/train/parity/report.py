@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ck import __version__
-from ck.errors import GateError
+from ck.errors import GateError, UnsupportedError
 from ck.runtime.library import isa_path, thread_count
 from ck.runtime.trainable import Trainable, compile_trainable
 from ck.train.checkpoints import Checkpoints
@@ -136,7 +136,11 @@ def parity(
     run = RunDirectory.open(name)
     config = load_config(run.path / "config.toml", {"backend": backend})
     n_threads = thread_count(config.run.threads if threads is None else threads)
-    prepared = reopen(run, config)
+    if config.lora.rank:
+        raise UnsupportedError(
+            f"{run.path}: parity takes runs that train all weights, this one trains adapters"
+        )
+    prepared = reopen(run, config, needs_base=True)
     count = min(prepared.total_steps, CANARY_STEPS if steps is None else steps)
     found: Search | None = None
     with torch_threads(n_threads):
@@ -160,8 +164,7 @@ def _compile(config: TrainConfig, prepared: Prepared, threads: int, say: Say) ->
         prepared.template,
         config.run.batch,
         config.run.seq_len,
-        init=config.model.init,
-        seed=config.run.seed,
+        weights=prepared.first_weights(config),
         threads=threads,
         progress=lambda stage: say(f"compiling: {stage}"),
         **program_options(config),

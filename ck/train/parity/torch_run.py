@@ -36,7 +36,7 @@ def torch_run(
     run, total = config.run, prepared.total_steps
     count = total if steps is None else steps
     peer = Peer(prepared.template, config.optim, "f32" if run.dtype == "f32" else "bf16")
-    peer.load(prepared.template.initial_weights(config.model.init, run.seed), {}, 0)
+    peer.load(prepared.first_weights(config), {}, 0)
     stream = BatchStream(prepared.data, run.seq_len, run.batch, run.seed)
     losses: list[float] = []
     with torch_threads(thread_count(run.threads)):
