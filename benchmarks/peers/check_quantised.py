@@ -45,7 +45,8 @@ SIZES: dict[str, Any] = {
     "layers": 8, "embed_dim": 256, "hidden_dim": 512, "num_heads": 4, "num_kv_heads": 2, "head_dim": 64,
     "vocab_size": 512, "context_len": 1024, "tied": False,
 }  # fmt: skip
-# Of families with one; their pattern stays, which llama.cpp knows by heart.
+# Of families with one, whose pattern stays: llama.cpp knows it by heart. It knows no window that a template
+# gives a family without one, which stays longer than LENGTH.
 WINDOW = 32
 # Numbers of llama.h's llama_ftype; f16 is ck's own.
 TYPES = {"f16": None, "Q8_0": 7, "Q4_K_M": 15}
@@ -83,9 +84,10 @@ class Found:
 
 
 def model_of(family: str) -> Template:
-    """The template in SIZES, with a short window where it has one."""
+    """The template in SIZES, with a short window where its family has one."""
     made = make_template(family, **SIZES)
-    return make_template(family, **SIZES, sliding_window=WINDOW) if made.hp.sliding_window else made
+    of_family = make_template(made.hp.arch, **SIZES).hp.sliding_window
+    return make_template(family, **SIZES, sliding_window=WINDOW) if of_family else made
 
 
 def files_of(family: str, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -13,6 +13,7 @@ import pytest
 import ck
 from ck.errors import GateError
 from ck.frontend.architectures import ARCHITECTURES
+from ck.frontend.architectures.templates import TEMPLATES
 from ck.frontend.model import open_model
 from ck.train.export.gguf_file import export_gguf
 from ck.train.export.source import source_of_gguf
@@ -124,5 +125,11 @@ def test_the_models_fill_blocks_of_k_types(script: ModuleType, tmp_path: Path) -
     for name in ARCHITECTURES:
         shapes = script.model_of(name).shapes.values()
         assert all(shape[-1] % 256 == 0 for shape in shapes if len(shape) > 1 and shape[-1] > 16), name
+    # A window shows, where llama.cpp reads one.
+    windows = {name: script.model_of(name).hp.sliding_window for name in TEMPLATES}
+    assert all(
+        not 0 < n < 512 or (name in ARCHITECTURES and n == script.WINDOW) for name, n in windows.items()
+    )
+    assert script.WINDOW in windows.values()
     _, path = next(script.files_of(ONE, tmp_path))
     assert open_model(path).hp == script.model_of(ONE).hp
