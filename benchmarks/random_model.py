@@ -9,12 +9,10 @@ long as they were. Gains and biases are those of a new model.
 """
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 
 from ck.dtypes import BY_NAME, StorageType
 from ck.frontend.architectures import find_architecture
@@ -22,6 +20,7 @@ from ck.frontend.architectures.outward import find_outward
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.initializers import initial_weights
 from ck.train.corpus import Document
+from ck.train.export.gguf_header import write_header
 from ck.train.tokenizer_training import gguf_vocabulary, train_tokenizer
 
 ALIGNMENT = 32
@@ -47,7 +46,7 @@ def write_model(path: Path, hp: HyperParameters, storage: str, seed: int = 0) ->
         shapes = shapes | {"rope_freqs.weight": (len(hp.rope_divisors),)}
     stored = {name: storage_of(shape, storage) for name, shape in shapes.items()}
     keys = {"general.name": path.stem, **family.gguf_metadata(hp), **vocabulary(hp.n_vocab)}
-    write_header(path, hp.arch, keys, shapes, stored)
+    write_header(str(path), hp.arch, keys, shapes, {name: of.name for name, of in stored.items()})
     rng = np.random.default_rng(seed)
     with path.open("ab") as file:
         for name, shape in shapes.items():
@@ -73,34 +72,6 @@ def vocabulary(n_vocab: int) -> dict[str, Any]:
     keys["tokenizer.ggml.tokens"] = [*keys["tokenizer.ggml.tokens"], *(f"<{n}>" for n in range(rest))]
     keys["tokenizer.ggml.token_type"] = [*keys["tokenizer.ggml.token_type"], *[UNUSED] * rest]
     return keys
-
-
-def write_header(
-    path: Path,
-    arch: str,
-    keys: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int, ...]],
-    stored: Mapping[str, StorageType],
-) -> None:
-    """Everything but the tensors' data."""
-    writer = GGUFWriter(path, arch)
-    kinds = {
-        bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32,
-        str: GGUFValueType.STRING, list: GGUFValueType.ARRAY,
-    }  # fmt: skip
-    for key, value in keys.items():
-        kind = kinds[type(value)]
-        item = kinds[type(value[0])] if kind is GGUFValueType.ARRAY else None
-        writer.add_key_value(key, value, kind, item)
-    for name, shape in shapes.items():
-        of = stored[name]
-        n_bytes = of.row_bytes(shape[-1]) * math.prod(shape[:-1])
-        ggml_type = GGMLQuantizationType(of.ggml_id)
-        writer.add_tensor_info(name, shape, np.dtype(np.float32), n_bytes, raw_dtype=ggml_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
 
 
 def write_matrix(file: Any, rng: np.random.Generator, shape: tuple[int, ...], of: StorageType) -> None:
