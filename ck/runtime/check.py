@@ -102,7 +102,7 @@ class CompiledCheck:
                     pair = (first[entry, case], got)
                     self._agree(module, pair, BITS, entry, case, f"{who}, against the first program")
                 first.setdefault((entry, case), got)
-        return Line(entry, tier, max(errors, default=0.0), len(errors))
+        return Line(entry, tier, max(errors, default=0.0))
 
     def _agree(
         self, module: ModuleOp, pair: tuple[Outcome, Outcome], tier: Tier, entry: str, case: Case, who: str

@@ -37,7 +37,6 @@ class Line:
     entry: str
     tier: Tier
     error: float = 0.0
-    n_values: int = 0
     reason: str = ""
     judged: bool = False
 
@@ -139,7 +138,7 @@ class Checker:
                     found.append(difference)
             if not found and not reason:
                 reason = "it gives nothing"
-            yield Line(name, tier, worst(found).error, len(found), reason)
+            yield Line(name, tier, worst(found).error, reason)
 
     def _gone(self, kind: type[ModulePass], module: ModuleOp, name: str, case: Case, reason: str) -> None:
         """Raise when what ran before the pass does not after it."""
@@ -201,6 +200,6 @@ def differences(
         if key in new.values:
             yield key, compare(value, new.values[key], tier, case.special)
         elif not adds:
-            yield f"{key}, which is gone,", Difference(float("inf"), False)
+            yield key, Difference(float("inf"), False, text="is gone")
     for key in new.values.keys() - old.values.keys() if not adds else ():
-        yield f"{key}, which is new,", Difference(float("inf"), False)
+        yield key, Difference(float("inf"), False, text="is new")

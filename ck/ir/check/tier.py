@@ -56,15 +56,21 @@ BITS = Tier(0.0, "the same operations on the same values")
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two arrays are apart: the error, and the element that differs most."""
+    """How far two arrays are apart: the error, and the element that differs most.
+
+    text   what is another thing where no two elements can be told
+    """
 
     error: float
     agrees: bool
     index: tuple[int, ...] = ()
     before: float = 0.0
     after: float = 0.0
+    text: str = ""
 
     def __str__(self) -> str:
+        if self.text:
+            return self.text
         where = f"[{', '.join(map(str, self.index))}] " if self.index else ""
         return f"{where}was {self.before:.9g} and is {self.after:.9g}"
 
@@ -72,7 +78,7 @@ class Difference:
 def compare(before: Array, after: Array, tier: Tier, special: bool = False) -> Difference:
     """Hold `after` against `before`; `special` says that the inputs held numbers that are not finite."""
     if before.shape != after.shape or before.dtype != after.dtype:
-        return Difference(np.inf, False)
+        return Difference(np.inf, False, text=f"was {_form(before)} and is {_form(after)}")
     if before.dtype.kind != "f":
         wrong = np.argwhere(before != after)
         if not len(wrong):
@@ -96,6 +102,11 @@ def compare(before: Array, after: Array, tier: Tier, special: bool = False) -> D
     place = np.unravel_index(int(changed[row]), before.shape[:-1]) if before.ndim > 1 else ()
     index = (*map(int, place), int(column))
     return Difference(error, False, index, float(a[row, column]), float(b[row, column]))
+
+
+def _form(a: Array) -> str:
+    """Sizes and type of an array as messages name them, `7x16 float32`."""
+    return f"{'x'.join(map(str, a.shape)) or 'one'} {a.dtype}"
 
 
 def _bits(a: Array) -> Array:
