@@ -165,7 +165,9 @@ class InferenceChecks:
 
     def _folder(self) -> list[Check]:
         source, folder = source_of_gguf(self._path), self.folder / "transformers"
-        export_huggingface(folder, source.hp, source.weights, source.vocabulary, source.tokenizer_json)
+        # From the same numbers as the file: a round trip through either's conventions may cost a rounding.
+        made_of = self._model.hp, self._weights, source.vocabulary, source.tokenizer_json
+        export_huggingface(folder, *made_of)
         return [self._same("folder", self._compile(folder))]
 
     def _same(self, name: str, other: Model) -> Check:

@@ -1,22 +1,24 @@
 """The matrix: templates x checks, a row after the other, each in a folder of its own that goes with it.
 
-A check that ends with an error has failed with that error. One that cannot be made, because transformers has
-no such model or because an earlier failure ended the run, is null with its reason. A machine that lacks
-something ends the whole run.
+A check that ends with an error, a defect of ours among them, has failed with it. One that cannot be made,
+because transformers has no such model or because an earlier failure ended the run, is null with its reason. A
+machine that lacks something ends the whole run.
 """
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ck.errors import (
     CkError,
     GateError,
-    InternalError,
     MachineError,
     ResourceError,
     UnsupportedError,
@@ -156,10 +158,23 @@ def run_matrix(
     _check_memory(kind, profile, known.profiles[profile].floor_bytes)
     pytorch()
     rows: list[Row] = []
-    for template in templates:
-        is_over = stop_on_fail and any(row.passed is False for row in rows)
-        rows.append(_row(known, known.profiles[profile], template, say, stop_on_fail, is_over))
+    with _quiet_transformers():
+        for template in templates:
+            is_over = stop_on_fail and any(row.passed is False for row in rows)
+            rows.append(_row(known, known.profiles[profile], template, say, stop_on_fail, is_over))
     return Matrix(kind, profile, known.columns, tuple(rows))
+
+
+@contextmanager
+def _quiet_transformers() -> Generator[None]:
+    """Nothing but errors from transformers, which advises what else to install."""
+    log: Any = import_module("transformers").logging
+    before = log.get_verbosity()
+    log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        log.set_verbosity(before)
 
 
 def _check_memory(kind: str, profile: str, floor: int) -> None:
@@ -196,5 +211,8 @@ def _made(names: Sequence[str], part: Part) -> list[Check]:
         raise
     except UnsupportedError as error:
         return [not_compared(name, ["not compared"], str(error)) for name in names]
-    except (CkError, InternalError) as error:
-        return [Check(name, (Figure("errors", 1, 0, str(error)),)) for name in names]
+    except Exception as error:
+        # A defect in one family leaves the others their rows.
+        where = str(error) if isinstance(error, CkError) else f"{type(error).__name__}: {error}"
+        detail = {"traceback": traceback.format_exception(error)}
+        return [Check(name, (Figure("errors", 1, 0, where),), detail) for name in names]

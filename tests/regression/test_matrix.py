@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ck.errors import GateError, MalformedError, UnsupportedError
+from ck.errors import GateError, MachineError, MalformedError, UnsupportedError
 from ck.frontend.architectures import ARCHITECTURES
 from ck.regression import inference, matrix
 from ck.regression.gradients import Gradients
@@ -88,6 +88,11 @@ def test_errors_and_what_cannot_be_made() -> None:
 
     (failed,) = matrix._made(("a",), ends_with(MalformedError("x: bad")))
     assert (failed.passed, failed.figures[0].where) == (False, "x: bad")
+    (defect,) = matrix._made(("a",), ends_with(KeyError("odd")))
+    assert (defect.passed, defect.figures[0].where) == (False, "KeyError: 'odd'")
+    assert "raise error" in "".join(defect.detail["traceback"])
+    with pytest.raises(MachineError):
+        matrix._made(("a",), ends_with(MachineError("no compiler")))
     first, second = matrix._made(("a", "b"), ends_with(UnsupportedError("no such model")))
     assert (first.name, first.passed, second.figures[0].reason) == ("a", None, "no such model")
     row = matrix.Row("f", (failed, first), 0.0)
