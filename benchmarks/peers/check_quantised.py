@@ -192,7 +192,7 @@ def line(found: Found) -> str:
     if found.reason is None:
         cells += [f"{found.equal} of {found.compared}", f"{found.near:.1e}"]
         for a, b in (found.kld, found.file_kld):
-            cells += [f"{a:.3e}", f"{b:.3e}", f"{a / b:.3f}"]
+            cells += [f"{a:.3e}", f"{b:.3e}", f"{a / b:.2g}"]
     else:
         cells += ["", found.reason, *[""] * 6]
     return f"| {' | '.join(cells)} |"
