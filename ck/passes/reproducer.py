@@ -1,4 +1,4 @@
-"""A pass that crashes, and the file that replays it.
+"""A pass or a backend that crashes, and the file that replays it.
 
     // ck-opt reproducer: ck-fuse-rows raised KeyError: 'x'
     // configuration: --passes=ck-fuse-rows --check
@@ -28,9 +28,9 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 class PassCrash(InternalError):
-    """A pass raised what no pass may, or left IR that does not verify.
+    """A pass or a backend raised what it must not, or a pass left IR that does not verify.
 
-    what       the pass, or the target, that did
+    what       the pass, the target or the backend that did
     before     the IR's text before it
     passes     the passes that replay it, options the rest of the configuration
     """

@@ -33,9 +33,11 @@ from ck.ir.rt.ops import AllocOp
 from ck.ir.rt.slots import CacheSlot
 from ck.ir.types import is_buffer, shape
 from ck.passes.pipeline import STAGES, TRAINING_STAGES
+from ck.passes.reproducer import PassCrash
 from ck.runtime.check_failure import keep_in_cache, run_checked
 from ck.runtime.check_weights import StoredWeights
 from ck.runtime.compilation import compile_module, model_graph, plan_of, training_graph
+from ck.runtime.paths import cache_root
 from ck.runtime.program import Program, pointer_table
 
 KERNELS = Tier(1e-9, "kernels in place of their ops' references", quantized=1e-5, rounded=1e-2)
@@ -61,7 +63,7 @@ class CompiledCheck:
     def compiled(self, module: ModuleOp, backends: Sequence[str] = BACKENDS) -> Iterator[tuple[str, Line]]:
         """Compile a scheduled module that the checker has just seen; a line for each backend and entry.
 
-        A backend without its compiler says so. Raises CheckFailure.
+        A backend without its compiler says so. Raises CheckFailure, PassCrash.
         """
         first: dict[tuple[str, Case], Outcome] = {}
         for name in backends:
@@ -254,4 +256,7 @@ def check_road(
             progress(f"check {name}: {line}")
     except CheckFailure as failure:
         keep_in_cache(failure, None, progress)
+        raise
+    except PassCrash as crash:
+        crash.keep(cache_root() / "reproducers")
         raise

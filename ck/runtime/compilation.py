@@ -3,7 +3,8 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, SymbolRef
 
 from ck import __version__
 from ck.backend.backends import Backend
-from ck.errors import UsageError
+from ck.errors import CkError, UsageError
 from ck.frontend.adapted_graph import template_graph
 from ck.frontend.graph import BuiltGraph, Plan, build_graph, weight_type
 from ck.frontend.model import ModelSource, open_model
@@ -22,7 +23,7 @@ from ck.frontend.template import Template
 from ck.ir.dialects import context
 from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
-from ck.passes.pipeline import run_stages
+from ck.passes.pipeline import ORDER, mark, run_stages
 from ck.passes.reproducer import PassCrash
 from ck.runtime.library import isa_path, library
 from ck.runtime.paths import cache_root
@@ -112,7 +113,8 @@ def build_program(
         times[stage] = time.perf_counter() - started
     (directory / "build").mkdir()
     progress(made_by.name)
-    compile_module(built.module, made_by, directory / "build")
+    with _kept():
+        compile_module(built.module, made_by, directory / "build")
     times[made_by.name] = time.perf_counter() - started
     manifest = manifest_of(built.module)
     (directory / "manifest.json").write_text(json.dumps(manifest.to_json()))
@@ -133,8 +135,15 @@ def build_program(
 
 def _stages(module: ModuleOp) -> Iterator[str]:
     """`run_stages`; what replays a crash is kept in the cache."""
-    try:
+    with _kept():
         yield from run_stages(context(), module)
+
+
+@contextmanager
+def _kept() -> Generator[None]:
+    """Keep in the cache what replays a crash."""
+    try:
+        yield
     except PassCrash as crash:
         crash.keep(cache_root() / "reproducers")
         raise
@@ -143,15 +152,31 @@ def _stages(module: ModuleOp) -> Iterator[str]:
 def compile_module(module: ModuleOp, made_by: Backend, directory: Path) -> Path:
     """Leave the text and the program of a scheduled module in `directory`; returns the program's file.
 
-    Raises MachineError when nothing is made that loads.
+    Raises MachineError when nothing is made that loads, PassCrash when the backend does not do its work.
     """
     source, compiled = directory / made_by.source_name, directory / made_by.object_name
-    source.write_text(made_by.emit(module))
-    made_by.build(source, compiled)
+    with _replayed_by(f"--target={made_by.name}", module, made_by):
+        source.write_text(made_by.emit(module))
+    # Text that LLVM does not take shows here.
+    with _replayed_by("--check", module, made_by):
+        made_by.build(source, compiled)
     library()
     # Now, while another backend may still be taken: a compiler for other machines makes what none loads here.
     made_by.load(compiled)
     return compiled
+
+
+@contextmanager
+def _replayed_by(option: str, module: ModuleOp, made_by: Backend) -> Generator[None]:
+    """Turn what no backend may raise into a PassCrash of the complete program `module`."""
+    try:
+        yield
+    except (CkError, OSError):
+        raise
+    except Exception as error:
+        before = module.clone()
+        mark(before, ORDER[-1].name)
+        raise PassCrash.raised(f"backend {made_by.name}", error, str(before), [], [option]) from error
 
 
 def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any]:

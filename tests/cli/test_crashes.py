@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 
 import ck
@@ -13,6 +14,7 @@ from ck.ir.dialects import context
 from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.pipeline import ORDER, run_pass, run_stages
 from ck.passes.reproducer import PassCrash
+from ck.runtime.check import check_road
 from tests.cli.test_opt_debugging import Apply, raising
 from tests.graphs.fixed import random_graph
 
@@ -69,3 +71,48 @@ def test_python_gets_the_way_to_replay_with_the_exception(
     (file,) = (tmp_path / "reproducers").iterdir()
     (note,) = crash.value.__notes__
     assert note == f"{file} holds the IR before it; to replay it: ck-opt --reproduce {file}"
+
+
+def no_text(module: ModuleOp) -> str:
+    raise KeyError("x")
+
+
+def no_llvm(module: ModuleOp) -> str:
+    return "no LLVM"
+
+
+def compiled() -> None:
+    small = ck.template("llama", layers=1, embed_dim=32, hidden_dim=32, num_heads=2, vocab_size=64)
+    ck.compile(small, mode="train", batch=1, seq=8, backend="llvm")
+
+
+def checked() -> None:
+    check_road(random_graph(0).module, {}, lambda line: None, ("llvm",))
+
+
+@pytest.mark.parametrize(
+    ("emit", "road", "why"),
+    [
+        (no_text, compiled, "KeyError: 'x'"),
+        (no_llvm, checked, "InternalError: LLVM does not take the program"),
+    ],
+    ids=["no text", "text that is no LLVM"],
+)
+def test_a_backend_that_crashes_leaves_the_program(
+    emit: Callable[[ModuleOp], str],
+    road: Callable[[], None],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
+    with monkeypatch.context() as broken:
+        for name in ("ck.backend.llvm.program.emit_program", "ck.cli.targets.llvm_program"):
+            broken.setattr(name, emit)
+        with pytest.raises(PassCrash, match=f"^backend llvm raised {why}") as crash:
+            road()
+        (file,) = (tmp_path / "reproducers").iterdir()
+        (note,) = crash.value.__notes__
+        assert note == f"{file} holds the IR before it; to replay it: ck-opt --reproduce {file}"
+        assert opt.run(["--reproduce", str(file)]) == 70
+    assert opt.run(["--reproduce", str(file)]) == 0
