@@ -56,6 +56,9 @@ regression:         # every family by every check, in full (about ten minutes)
 	$(PYTHON) -m ck.cli.main regression inference --full
 	$(PYTHON) -m ck.cli.main regression training --full
 
+finetune:           # SmolLM2 on 200 documents, all weights and adapters, beside PyTorch and PEFT (some minutes)
+	$(PYTHON) benchmarks/finetune.py
+
 docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write

@@ -13,7 +13,10 @@ from tests.models import model_path
 
 ROOT = Path(__file__).resolve().parent.parent
 # docs/cli.md and docs/ops.md are generated and have their own tests.
-NAMES = ("verification.md", "benchmarks.md", "training.md", "debugging.md", "models.md", "chat.md")
+NAMES = (
+    *("verification.md", "benchmarks.md", "training.md", "finetuning.md", "debugging.md", "models.md"),
+    "chat.md",
+)
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES)]
 # What a block that trains writes goes elsewhere, and its lines run in order.
 TRAINS = "ck train"

@@ -51,6 +51,11 @@ class AdaptedModel:
         self.path, self.name, self.licence, self.label = file.path, file.name, file.licence, file.label
 
     @property
+    def skipped(self) -> tuple[str, ...]:
+        """Tensors of the model that ck leaves out."""
+        return getattr(self._file, "skipped", ())
+
+    @property
     def chat_template(self) -> str | None:
         """The model's."""
         return self._file.chat_template

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ck.errors import MalformedError, UsageError
 from ck.frontend.adapters import RANK_LIMIT, Adapters, Shapes, names_of
+from ck.frontend.architectures import find_architecture
 from ck.frontend.architectures.outward import Outward, find_outward
 from ck.frontend.architectures.outward.config import ConfigReader
 from ck.frontend.gguf.cursor import shown
@@ -100,11 +101,13 @@ def _family(hp: HyperParameters) -> Outward:
 
 def _modules(hp: HyperParameters) -> dict[str, str]:
     """transformers' module -> weight, of every matrix of a layer."""
-    names = _family(hp).huggingface_names(hp)
+    architecture = find_architecture(hp.arch)
+    assert architecture is not None
+    names, shapes = _family(hp).huggingface_names(hp), architecture.tensor_shapes(hp)
     return {
         theirs.removesuffix(".weight"): ours
         for ours, theirs in names.items()
-        if ours.startswith("blk.") and theirs.endswith("_proj.weight")
+        if ours.startswith("blk.") and len(shapes[ours]) == 2
     }
 
 
