@@ -18,8 +18,8 @@ ck's passes by hand: read IR of any stage, run passes, print IR, C or LLVM IR.
 
 EXIT_CODES = """\
 exit codes: 0 done, 2 usage, 3 malformed IR or IR that a pass declines, 5 a pass changed what the module
-computes, 6 a file that cannot be written, 70 a defect in ck, 130 interrupted. Results go to stdout, all else
-to stderr; CK_TRACEBACK=1 prints where an exception came from."""
+computes, 6 a file that cannot be written, 8 a full disk, 70 a defect in ck, 130 interrupted. Results go to
+stdout, all else to stderr; CK_TRACEBACK=1 prints where an exception came from."""
 
 
 def add_arguments(parser: ArgumentParser, passes: Sequence[str], targets: Sequence[str]) -> None:

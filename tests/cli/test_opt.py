@@ -1,6 +1,7 @@
 """ck-opt: what goes to which stream, its exit codes, its start."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import VerifyException
 
 from ck.cli import opt
+from ck.cli.opt_arguments import EXIT_CODES
 from ck.ir.ops.silu import SiluOp
 from ck.ir.types import WeightType
 from ck.passes.fuse_rows import FuseRowsPass
@@ -123,6 +125,11 @@ def test_failures(
 ) -> None:
     assert opt.run([row, *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_help_names_every_exit_code() -> None:
+    named = re.findall(r"[:,] (\d+) ", " ".join(EXIT_CODES.split()))
+    assert named == ["0", "2", "3", "5", "6", "8", "70", "130"]
 
 
 def test_the_result_may_take_the_place_of_what_was_read(row: str) -> None:

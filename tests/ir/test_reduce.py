@@ -22,6 +22,7 @@ from ck.ir.ops.mul import MulOp
 from ck.ir.ops.silu import SiluOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.reduce import Reduction, reduce_module
+from ck.ir.reduce.search import WAYS
 from ck.ir.reduce.way import Size, called
 from ck.ir.rt.ops import CallOp, RepeatOp
 from ck.ir.types import shape
@@ -258,3 +259,8 @@ def test_lists_lose_names() -> None:
     small = reduce_module(parse(source), fails)
     assert "ck.trainable = [@b]" in str(small)
     assert "@c" not in str(small)
+
+
+def test_ways_are_told_apart() -> None:
+    """A report names the way that made a module smaller."""
+    assert len({way.name for way in WAYS}) == len(WAYS)

@@ -190,7 +190,7 @@ def _symbols(names: Iterable[str]) -> Attribute:
 class DropRows(Way):
     """Rows of the tables of `rt.repeat`: all but one can go."""
 
-    name = "rows"
+    name = "table rows"
 
     def targets(self, module: ModuleOp) -> Sequence[Target]:
         return [
