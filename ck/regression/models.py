@@ -59,17 +59,21 @@ def model_of(template: str, size: str, **changes: Any) -> Template:
 
 
 def random_weights(model: Template, seed: int = 0) -> Weights:
-    """Every tensor: matrices that keep rows about as long as they were, vectors near what they begin at."""
+    """Every tensor: matrices that keep rows about as long as they were, gains near 1, biases near 0.
+
+    Vectors that begin elsewhere are logarithms of rates, drawn around 0: large rates would forget all but the
+    last token.
+    """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
     for name, first in model.initial_weights().items():
         values = rng.standard_normal(first.shape, np.float32)
-        if first.ndim == 1:
-            # Of what begins at 0 a tenth; the signs of what does not stay.
-            of_ten = np.where(first == 0, values, first * (np.float32(10) + values))
-            weights[name] = (of_ten / 10).astype(np.float32)
-        else:
+        if first.ndim > 1:
             weights[name] = values / np.float32(math.sqrt(first.shape[-1]))
+        elif np.isin(first, (0, 1)).all():
+            weights[name] = first + (values / 10).astype(np.float32)
+        else:
+            weights[name] = values
     return weights
 
 
