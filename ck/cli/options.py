@@ -97,6 +97,7 @@ def compile_model(
 ) -> "Model":
     """The compiled model that `argument` means, from the cache unless `force`; `check` goes to stderr."""
     import ck
+    from ck.cli.output import left_out
     from ck.cli.progress import Status
 
     path = find_model(argument)
@@ -107,7 +108,7 @@ def compile_model(
         status.show(f"compiling {path.name}: {stage}")
 
     with Status(f"loading {path.name}") as status:
-        return ck.compile(
+        model = ck.compile(
             path,
             context_len=options.ctx_size,
             kv=options.kv,
@@ -121,3 +122,6 @@ def compile_model(
             check=check,
             progress=show,
         )
+        if model.file.skipped:
+            status.say(f"{path.name}: left out {left_out(model.file.skipped)}")
+    return model

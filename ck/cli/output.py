@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def left_out(names: Sequence[str]) -> str:
+    """What a model file has and ck does without, in a line."""
+    return f"{len(names)} tensors, for pictures or for tokens behind the next: {printable(names[0])}, .."
+
+
 def write_table(rows: Sequence[Sequence[str]]) -> None:
     """Rows in aligned columns on stdout."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []

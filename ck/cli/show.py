@@ -73,7 +73,7 @@ def _facts(file: "ModelFile", options: ProgramOptions) -> dict[str, Any]:
         hp = file.hyperparameters()
     except UnsupportedError as error:
         return {**facts, "supported": False, "reason": str(error)}
-    facts |= {"supported": True, "hyperparameters": vars(hp)}
+    facts |= {"supported": True, "hyperparameters": vars(hp), "skipped": list(file.skipped)}
     facts["tokenizer"] = _tokenizer(file.words())
     facts["chat_template_sha256"] = _template_digest(file)
     facts["memory"] = _memory(file, hp, options)
@@ -146,13 +146,14 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
-    from ck.cli.output import mebibytes
+    from ck.cli.output import left_out, mebibytes
 
     hp, words, memory = facts["hyperparameters"], facts["tokenizer"], facts["memory"]
     heads = f"{hp['n_heads']} heads, {hp['n_kv_heads']} of keys and values, {hp['head_dim']} wide"
     return [
         ["layers", f"{hp['n_layers']} of width {hp['d_model']}, hidden {hp['d_ffn']}"],
         ["attention", ", ".join(filter(None, (heads, window_words(hp))))],
+        *([["recurrent", _states(hp)]] if any(hp["recurrent_layers"]) else []),
         ["context", f"{hp['context_length']} tokens"],
         ["vocabulary", f"{hp['n_vocab']}{', tied to the head' if hp['tied'] else ''}"],
         *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
@@ -160,6 +161,8 @@ def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
         ["memory", f"{mebibytes(memory['total_bytes'])} and activations, for {memory['n_ctx']} tokens"],
         ["  weights", f"{mebibytes(memory['weights_bytes'])} packed"],
         ["  KV cache", f"{mebibytes(memory['kv_bytes'])} in {memory['kv_type']}"],
+        *([["  states", mebibytes(memory["state_bytes"])]] if memory["state_bytes"] else []),
+        *([["left out", left_out(facts["skipped"])]] if facts["skipped"] else []),
         ["supported", "yes"],
     ]
 
@@ -171,6 +174,12 @@ def window_words(hp: dict[str, Any]) -> str:
     but = f" except every {hp['window_pattern']}th layer" if hp["window_pattern"] else ""
     first = f" from layer {hp['window_first']} on" if hp["window_first"] else ""
     return f"window {hp['sliding_window']}{first}{but}"
+
+
+def _states(hp: dict[str, Any]) -> str:
+    layers = f"{sum(hp['recurrent_layers'])} of the layers"
+    values = f"{hp['n_state_heads']} value heads, {hp['state_value_dim']} wide"
+    return f"{layers}: {values}, {hp['n_state_keys']} of keys, {hp['state_key_dim']} wide"
 
 
 def _word_rows(words: dict[str, Any]) -> list[list[str]]:

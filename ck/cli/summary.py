@@ -33,11 +33,12 @@ class MemoryPlan:
     n_ctx: int
     weights_bytes: int
     kv_bytes: int
+    state_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        """Weights and cache."""
-        return self.weights_bytes + self.kv_bytes
+        """Weights, cache and states."""
+        return self.weights_bytes + self.kv_bytes + self.state_bytes
 
 
 def n_params(file: "ModelFile") -> int:
@@ -64,14 +65,17 @@ def storage_mix(file: "ModelFile") -> list[StorageShare]:
 def plan_memory(
     file: "ModelFile", hp: "HyperParameters", n_ctx: int, chunk: int, kv: str, dtype: str | None
 ) -> MemoryPlan:
-    """Packed weights and KV cache; a layer with a window keeps window + chunk positions."""
+    """Packed weights, KV cache, states; a layer with a window keeps window + chunk positions."""
     weights = 0
-    for tensor in file.tensors.values():
+    for tensor in (file.tensors[name] for name in file.tensors.keys() - {*file.skipped}):
         storage = BY_NAME[dtype] if dtype else tensor.storage
         weights += _packed_bytes(tensor.shape, storage)
     element = {"f16": 2, "f32": 4}[kv]
-    positions = sum(_capacity(hp.layer_window(layer), n_ctx, chunk) for layer in range(hp.n_layers))
-    return MemoryPlan(n_ctx, weights, positions * 2 * hp.n_kv_heads * hp.head_dim * element)
+    positions = sum(_capacity(hp.layer_window(layer), n_ctx, chunk) for layer in hp.attention_layers)
+    kv_bytes = positions * 2 * hp.n_kv_heads * hp.head_dim * element
+    n_recurrent = hp.n_layers - len(hp.attention_layers)
+    states = n_recurrent * sum(4 * prod(sizes) for sizes in hp.state_shapes) if n_recurrent else 0
+    return MemoryPlan(n_ctx, weights, kv_bytes, states)
 
 
 def _packed_bytes(shape: tuple[int, ...], storage: StorageType) -> int:

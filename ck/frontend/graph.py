@@ -36,13 +36,17 @@ from ck.frontend.rope import attention_factor, frequencies
 from ck.ir.op import CkOp
 from ck.ir.ops.attention import HEAD_LANES, AttentionOp
 from ck.ir.ops.cache import CacheOp
+from ck.ir.ops.causal_conv1d import CausalConv1dOp
 from ck.ir.ops.cross_entropy import CrossEntropyOp
+from ck.ir.ops.delta_rule import DeltaRuleOp
 from ck.ir.ops.kv_append import KvAppendOp
 from ck.ir.ops.linear import LinearOp
 from ck.ir.ops.packed_attention import PackedAttentionOp
+from ck.ir.ops.packed_conv1d import PackedConv1dOp
+from ck.ir.ops.packed_delta_rule import PackedDeltaRuleOp
 from ck.ir.ops.rope_table import RopeTableOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import KvType, WeightType, tensor, trained
+from ck.ir.types import KvType, StateType, WeightType, tensor, trained
 
 Op = TypeVar("Op", bound=CkOp)
 KV_BLOCK = 64
@@ -115,6 +119,39 @@ class Graph:
         cache = self.op(KvAppendOp, self.cache(layer), k, v, n, pos, hint="kv").y
         return self.op(AttentionOp, q, cache, n, pos, heads=heads, scale=scale, window=window, hint="attn").y
 
+    def _state(self, layer: int, name: str, sizes: tuple[int, ...]) -> SSAValue:
+        """What a recurrent layer keeps under `name`."""
+        of, name = StateType.of(*sizes), f"blk.{layer}.{name}"
+        return self._once(name, lambda: self.builder.insert(CacheOp.of(name, of)).value)
+
+    def convolve(self, x: SSAValue, w: SSAValue, layer: int) -> SSAValue:
+        """The filters `w` over the columns of `x`: behind the rows before, or within a batch's documents."""
+        starts = self.args.get("starts")
+        if starts is not None:
+            return self.op(PackedConv1dOp, x, w, starts, hint="conv").y
+        state = self._state(layer, "conv", self.hp.state_shapes[0])
+        return self.op(CausalConv1dOp, state, x, w, self.args["n"], self.args["pos"], hint="conv").y
+
+    def recall(self, rows: tuple[SSAValue, SSAValue, SSAValue, SSAValue, SSAValue], layer: int) -> SSAValue:
+        """The delta rule on q, k, v, g and beta: on the layer's state, or on that of each document.
+
+        Value head p reads key head p mod G.
+        """
+        hp, starts = self.hp, self.args.get("starts")
+        properties = {
+            "heads": hp.n_state_heads,
+            "key_heads": hp.n_state_keys,
+            "order": "cyclic",
+            "scale": hp.state_key_dim**-0.5,
+        }
+        if starts is not None:
+            among = self.op(PackedDeltaRuleOp, *rows, starts, hint="recalled", **properties)
+            among.states.name_hint = "states"
+            return among.y
+        state = self._state(layer, "state", hp.state_shapes[1])
+        n, pos = self.args["n"], self.args["pos"]
+        return self.op(DeltaRuleOp, state, *rows, n, pos, hint="recalled", **properties).y
+
     def head(self) -> SSAValue:
         """The head's weight [V, D]: the embedding where the model ties them."""
         return self.weight("token_embd.weight" if self.hp.tied else "output.weight")
@@ -168,7 +205,7 @@ class _Builder:
         )
         if "tokens" in args:
             # First of all, so that no layer differs from the others by making a table.
-            for layer in range(self.hp.n_layers):
+            for layer in self.hp.attention_layers:
                 g.rope_table(layer)
         value = result(g)
         g.builder.insert(func.ReturnOp(value))

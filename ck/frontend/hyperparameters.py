@@ -22,6 +22,11 @@ HEAD_DIM_LIMIT = 4096
 WIDTH_LIMIT = 1 << 20
 VOCAB_LIMIT = 4 << 20
 CONTEXT_LIMIT = 16 << 20
+# What the kernels of recurrent layers take.
+STATE_KEY_LIMIT = 256
+# .. and those of their training, of keys and values.
+STATE_LIMIT = 128
+TAPS_RANGE = (2, 8)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,12 @@ class HyperParameters:
     rope_divisors    what each frequency is divided by; empty for 1
     window_first     layers below it, counted from 0, are global too
     window_apart     layers with a window turn by a base of their own; else as the others do
+    recurrent_layers whether each layer keeps a state in place of a cache; empty when none does. What such a
+                     layer has:
+    n_state_heads, n_state_keys    value heads, and key heads that they share
+    state_key_dim, state_value_dim   columns of a key, of a value head
+    conv_taps        rows that its filter reaches over
+    log_decay        its decays are held as logarithms (ck/frontend/decays.py)
     """
 
     arch: str
@@ -73,6 +84,33 @@ class HyperParameters:
     rope_divisors: tuple[float, ...] = ()
     window_first: int = 0
     window_apart: bool = True
+    recurrent_layers: tuple[bool, ...] = ()
+    n_state_heads: int = 0
+    n_state_keys: int = 0
+    state_key_dim: int = 0
+    state_value_dim: int = 0
+    conv_taps: int = 0
+    log_decay: bool = False
+
+    def is_recurrent(self, layer: int) -> bool:
+        """Whether `layer`, counted from 0, keeps a state and does not attend."""
+        return bool(self.recurrent_layers) and self.recurrent_layers[layer]
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """The layers that attend."""
+        return tuple(layer for layer in range(self.n_layers) if not self.is_recurrent(layer))
+
+    @property
+    def conv_channels(self) -> int:
+        """Columns that a recurrent layer filters: queries, keys and values."""
+        return 2 * self.n_state_keys * self.state_key_dim + self.n_state_heads * self.state_value_dim
+
+    @property
+    def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What a recurrent layer keeps: the last rows that it filtered, and a matrix a value head. f32."""
+        heads = (self.n_state_heads, self.state_key_dim, self.state_value_dim)
+        return (self.conv_taps - 1, self.conv_channels), heads
 
     def is_local(self, layer: int) -> bool:
         """Whether `layer`, counted from 0, attends within the window only."""
@@ -104,8 +142,9 @@ class TemplateSizes:
     """What a template is asked for; None is the family's own default.
 
     layers, embed_dim, hidden_dim, num_heads, num_kv_heads, head_dim, vocab_size   L, D, F, H, key/value
-    heads, K, V context_len   positions; rope_base, rms_eps, tied, sliding_window, window_pattern   as in
-    `HyperParameters`
+    heads, K, V context_len   positions; rope_base, rms_eps, tied, sliding_window, window_pattern, and those
+    of recurrent layers from state_heads (n_state_heads) on   as in `HyperParameters`
+    attention_interval   every so many layers one attends, the others are recurrent
     """
 
     layers: int
@@ -121,6 +160,12 @@ class TemplateSizes:
     tied: bool | None = None
     sliding_window: int | None = None
     window_pattern: int | None = None
+    attention_interval: int | None = None
+    state_heads: int | None = None
+    state_keys: int | None = None
+    state_key_dim: int | None = None
+    state_value_dim: int | None = None
+    conv_taps: int | None = None
 
     def windowed(self, hp: HyperParameters) -> HyperParameters:
         """`hp` with the window that was asked for: in all layers, unless a pattern says which are global."""
@@ -207,7 +252,7 @@ class HeaderReader:
         rope_base = self.positive("rope.freq_base", 1e4)
         hp = HyperParameters(
             arch=self.arch,
-            n_layers=self.integer("block_count", 1, LAYER_LIMIT),
+            n_layers=self._layers(),
             d_model=d_model,
             n_heads=n_heads,
             n_kv_heads=n_kv_heads,
@@ -247,6 +292,45 @@ class HeaderReader:
         if found is None:
             raise self.metadata.unsupported(f"key {key} must have {WINDOW_PATTERNS}, found others")
         return hp.with_window(window, *found)
+
+    def recurrent(self, hp: HyperParameters, interval: int) -> HyperParameters:
+        """`hp` with its recurrent layers: those listed, else all but every n-th; `interval` if n is not said.
+
+        Raises MalformedError.
+        """
+        heads = self.integer("ssm.time_step_rank", 1, HEAD_LIMIT)
+        keys = self.integer("ssm.group_count", 1, heads)
+        width = self.integer("ssm.inner_size", 1, WIDTH_LIMIT)
+        for name, whole, part in (("group_count", heads, keys), ("time_step_rank", width, heads)):
+            if whole % part:
+                key = f"{self.arch}.ssm.{name}"
+                raise self.metadata.error(f"key {key} must be a divisor of {whole}, found {part}")
+        return replace(
+            hp,
+            recurrent_layers=self._recurrent_layers(hp.n_layers, interval),
+            n_state_heads=heads,
+            n_state_keys=keys,
+            state_key_dim=self.integer("ssm.state_size", 1, STATE_KEY_LIMIT),
+            state_value_dim=width // heads,
+            conv_taps=self.integer("ssm.conv_kernel", *TAPS_RANGE),
+        )
+
+    def _recurrent_layers(self, n_layers: int, interval: int) -> tuple[bool, ...]:
+        key = f"{self.arch}.attention.recurrent_layers"
+        if key not in self.metadata:
+            interval = self.integer("full_attention_interval", 1, LAYER_LIMIT, interval)
+            return tuple(bool((layer + 1) % interval) for layer in range(n_layers))
+        listed = self.metadata.numbers(key, "bool")
+        # Blocks that are left out are listed too.
+        n_blocks = self.integer("block_count", 1, LAYER_LIMIT)
+        if len(listed) != n_blocks:
+            raise self.metadata.error(f"key {key} must list {n_blocks} blocks, found {len(listed)}")
+        return tuple(map(bool, listed[:n_layers]))
+
+    def _layers(self) -> int:
+        """The blocks, without those behind them that predict further tokens."""
+        n_blocks = self.integer("block_count", 1, LAYER_LIMIT)
+        return n_blocks - self.integer("nextn_predict_layers", 0, n_blocks - 1, 0)
 
     def _heads(self) -> tuple[int, int]:
         n_heads = self.integer("attention.head_count", 1, HEAD_LIMIT)

@@ -7,8 +7,9 @@
     zeros             all zero
 
 They fill matrices [out, in]: fan_in is in, fan_out is out. Vectors are gains, which begin at 1, or biases
-(`.bias`), which begin at 0. Each tensor has a stream of its own, named by the seed and the tensor's name, so
-that one more layer changes no other tensor.
+(`.bias`), which begin at 0. In recurrent layers, as in transformers', decays begin uniform in (0, 16) and are
+kept as logarithms, and biases of their steps at 1; a filter's fans are the rows it reaches over. Each tensor
+has a stream of its own, named by the seed and the tensor's name, so that one more layer changes no other.
 Nothing here calls libm: numbers come from Philox's bits by additions, products, quotients and square roots,
 which IEEE 754 fixes, so two machines cannot differ.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import UsageError
+from ck.frontend.decays import LOGARITHM, STEP_BIAS, is_filter
 
 Doubles = NDArray[np.float64]
 LN2 = 0.6931471805599453
@@ -36,13 +38,19 @@ def initial_weights(
 
 
 def _tensor(name: str, shape: tuple[int, ...], init: str, seed: int) -> NDArray[np.float32]:
+    if name.endswith(f".{LOGARITHM}"):
+        return _log(8 * (1 + _open_unit(_stream(name, seed), shape[0]))).astype(np.float32)
     if len(shape) == 1:
-        return np.full(shape, 0 if name.endswith(".bias") else 1, np.float32)
+        is_zero = name.endswith(".bias") and not name.endswith(STEP_BIAS)
+        return np.full(shape, 0 if is_zero else 1, np.float32)
     fan_out, fan_in = shape
+    if is_filter(name):
+        # Of one channel, each on its own.
+        fan_out = fan_in
     kind, size = INITIALIZERS[init](fan_in, fan_out)
     if kind is None:
         return np.zeros(shape, np.float32)
-    return (size * kind(_stream(name, seed), fan_in * fan_out)).astype(np.float32).reshape(shape)
+    return (size * kind(_stream(name, seed), math.prod(shape))).astype(np.float32).reshape(shape)
 
 
 def uniform(name: str, shape: tuple[int, ...], limit: float, seed: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """`open_model`: a model file or a model folder, its family, its numbers, its tensors checked together."""
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,16 @@ class GgufModel(GgufFile):
     def label(self) -> str:
         """Architecture, size and file type in one line."""
         return model_label(self.metadata)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The tensors of blocks that predict further tokens, which lie behind the model's own."""
+        arch = self.metadata.text("general.architecture")
+        n_skipped = self.metadata.integer(f"{arch}.nextn_predict_layers", 0)
+        if n_skipped < 1:
+            return ()
+        first = self.metadata.integer(f"{arch}.block_count") - n_skipped
+        return tuple(name for name in self.tensors if _block(name) >= first)
 
     @property
     def chat_template(self) -> str | None:
@@ -138,7 +149,13 @@ def _n_vocab(file: GgufFile) -> int:
     return tensor.shape[0]
 
 
-def _check_tensors(file: GgufFile, shapes: dict[str, tuple[int, ...]]) -> None:
+def _block(name: str) -> int:
+    """The number of the block that a tensor belongs to; -1 for none."""
+    found = re.match(r"blk\.(\d{1,9})\.", name)
+    return int(found[1]) if found else -1
+
+
+def _check_tensors(file: GgufModel, shapes: dict[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
         tensor = file.tensors.get(name)
         if tensor is None:
@@ -148,7 +165,8 @@ def _check_tensors(file: GgufFile, shapes: dict[str, tuple[int, ...]]) -> None:
         if len(shape) == 1 and tensor.storage.name != "f32":
             found = tensor.storage.name
             raise file.metadata.unsupported(f"tensor {name} must be stored as f32, found {found}")
-    extra = next((name for name in file.tensors if name not in shapes and name != DIVISORS), None)
+    known = {*shapes, *file.skipped, DIVISORS}
+    extra = next((name for name in file.tensors if name not in known), None)
     if extra is not None:
         raise file.metadata.unsupported(f"tensor {shown(extra)} belongs to a variant that ck does not have")
 

@@ -52,6 +52,7 @@ class ModelFile(Protocol):
     name       what the model calls itself
     licence    as it states it; None when it does not
     label      architecture, size and kind of the file in one line, for tables
+    skipped    names, as the file has them, of tensors that ck does without
     """
 
     @property
@@ -64,6 +65,8 @@ class ModelFile(Protocol):
     def licence(self) -> str | None: ...
     @property
     def label(self) -> str: ...
+    @property
+    def skipped(self) -> tuple[str, ...]: ...
 
     @property
     def chat_template(self) -> str | None:

@@ -16,6 +16,8 @@ from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
     HEAD_LIMIT,
     LAYER_LIMIT,
+    STATE_LIMIT,
+    TAPS_RANGE,
     VOCAB_LIMIT,
     WIDTH_LIMIT,
     HyperParameters,
@@ -34,8 +36,13 @@ _LIMITS = {
     "vocab_size": VOCAB_LIMIT,
     "context_len": CONTEXT_LIMIT,
 }
+# Options of recurrent layers; heads as wide as their training takes.
+_STATES = {
+    "attention_interval": LAYER_LIMIT, "state_heads": HEAD_LIMIT, "state_keys": HEAD_LIMIT,
+    "state_key_dim": STATE_LIMIT, "state_value_dim": STATE_LIMIT, "conv_taps": TAPS_RANGE[1],
+}  # fmt: skip
 # Options that are sizes too.
-_WINDOWS = {"sliding_window": CONTEXT_LIMIT, "window_pattern": LAYER_LIMIT}
+_OPTIONS = {"sliding_window": CONTEXT_LIMIT, "window_pattern": LAYER_LIMIT, **_STATES}
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,8 @@ def make_template(
 
     num_kv_heads  default: num_heads;  head_dim  default: embed_dim / num_heads, which is then whole, unless
     the template has one of its own; even
-    options       rope_base, rms_eps, tied, sliding_window, window_pattern; the template's defaults where left
-    out
+    options       rope_base, rms_eps, tied, sliding_window, window_pattern, attention_interval, state_heads,
+    state_keys, state_key_dim, state_value_dim, conv_taps; the template's defaults where left out
 
     Raises UsageError that names every size which does not fit.
     """
@@ -130,6 +137,9 @@ def template_of(family: str, sizes: TemplateSizes) -> Template:
     if wrong:
         raise UsageError(f"template: {'; '.join(wrong)}")
     hp = architecture.template(sizes)
+    given = [name for name in _STATES if getattr(sizes, name) is not None]
+    if given and not hp.recurrent_layers:
+        raise UsageError(f"template {family}: has no recurrent layers; leave {', '.join(given)} out")
     return Template(hp, architecture, architecture.tensor_shapes(hp))
 
 
@@ -166,7 +176,7 @@ def _mistakes(sizes: TemplateSizes) -> list[str]:
     """Everything that is wrong with `sizes`, a line each."""
     limits = {
         **_LIMITS,
-        **{name: limit for name, limit in _WINDOWS.items() if getattr(sizes, name) is not None},
+        **{name: limit for name, limit in _OPTIONS.items() if getattr(sizes, name) is not None},
     }
     wrong = [
         f"{name} must be a whole number from 1 to {limit}, found {getattr(sizes, name)}"
@@ -178,6 +188,7 @@ def _mistakes(sizes: TemplateSizes) -> list[str]:
         wrong.append(f"num_kv_heads must divide num_heads {heads}, found {kv_heads}")
     if _is_whole(head_dim) and head_dim % 2:
         wrong.append(f"head_dim must be even, found {head_dim}")
+    wrong += _state_mistakes(sizes)
     for name, limit in (("rope_base", math.inf), ("rms_eps", 1.0)):
         value = getattr(sizes, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -186,4 +197,17 @@ def _mistakes(sizes: TemplateSizes) -> list[str]:
     tied: Any = sizes.tied
     if not isinstance(tied, bool | None):
         wrong.append(f"tied must be True or False, found {tied!r}")
+    return wrong
+
+
+def _state_mistakes(sizes: TemplateSizes) -> list[str]:
+    """What is wrong with recurrent layers beside the range of each number."""
+    heads, taps = sizes.state_heads or sizes.num_heads, sizes.conv_taps
+    keys = sizes.state_keys or sizes.num_kv_heads
+    wrong: list[str] = []
+    given = sizes.state_heads is not None or sizes.state_keys is not None
+    if given and _in_range(heads, HEAD_LIMIT) and _in_range(keys, HEAD_LIMIT) and heads % keys:
+        wrong.append(f"state_keys must divide the {heads} state_heads, found {keys}")
+    if taps == 1:
+        wrong.append(f"conv_taps must be {TAPS_RANGE[0]} at least, found {taps}")
     return wrong

@@ -16,6 +16,7 @@ from ck import __version__
 from ck.backend.backends import Backend
 from ck.errors import CkError, UsageError
 from ck.frontend.adapted_graph import template_graph
+from ck.frontend.decays import is_filter
 from ck.frontend.graph import BuiltGraph, Plan, build_graph, weight_type
 from ck.frontend.model import ModelSource, open_model
 from ck.frontend.model_file import ModelFile
@@ -58,7 +59,7 @@ def compile_into(
 def model_graph(source: ModelSource, plan: Plan, dtype: str | None) -> BuiltGraph:
     """The graph of a model, its weights of type `dtype` or as they are stored."""
     storage = {
-        name: weight_type(tensor.shape, dtype or tensor.storage.name)
+        name: weight_type(tensor.shape, "f32" if is_filter(name) else dtype or tensor.storage.name)
         for name, tensor in source.file.tensors.items()
     }
     return build_graph(source.hp, source.architecture, storage, plan)

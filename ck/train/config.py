@@ -22,6 +22,8 @@ from ck.frontend.hyperparameters import (
     CONTEXT_LIMIT,
     HEAD_LIMIT,
     LAYER_LIMIT,
+    STATE_LIMIT,
+    TAPS_RANGE,
     VOCAB_LIMIT,
     WIDTH_LIMIT,
 )
@@ -117,6 +119,13 @@ class ModelConfig(Section):
     tied: bool | None = Field(default=None, description="true or false")
     sliding_window: int | None = _whole(None, 1, CONTEXT_LIMIT)
     window_pattern: int | None = _whole(None, 1, LAYER_LIMIT)
+    # Of recurrent layers, in the families that have them.
+    attention_interval: int | None = _whole(None, 1, LAYER_LIMIT)
+    state_heads: int | None = _whole(None, 1, HEAD_LIMIT)
+    state_keys: int | None = _whole(None, 1, HEAD_LIMIT)
+    state_key_dim: int | None = _whole(None, 1, STATE_LIMIT)
+    state_value_dim: int | None = _whole(None, 1, STATE_LIMIT)
+    conv_taps: int | None = _whole(None, *TAPS_RANGE)
     rope_base: float | None = _number(None, "above 0", gt=0)
     rms_eps: float | None = _number(None, "above 0", gt=0)
 

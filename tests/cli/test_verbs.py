@@ -150,7 +150,13 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_window_layer_keeps_window_and_chunk(shape: Shape, tiny: str) -> None:
-    hp = types.SimpleNamespace(n_layers=1, n_kv_heads=1, head_dim=1, layer_window=lambda layer: shape.window)
+    hp: Any = types.SimpleNamespace(
+        n_layers=1,
+        attention_layers=(0,),
+        n_kv_heads=1,
+        head_dim=1,
+        layer_window=lambda layer: shape.window,
+    )
     plan = summary.plan_memory(open_model(tiny).file, hp, shape.n_ctx, shape.chunk, "f16", None)
     assert plan.kv_bytes == shape.positions * 2 * 2
 

@@ -29,15 +29,25 @@ def small(arch: str, **changes: Any) -> HyperParameters:
     if arch == "smollm3":
         # The fourth layer is the one that is not rotated.
         hp = replace(hp, n_layers=5)
+    if arch == "qwen35":
+        hp = replace(
+            hp, rope_dims=8, recurrent_layers=(True, False), n_state_heads=4, n_state_keys=2,
+            state_key_dim=16, state_value_dim=24, conv_taps=4, log_decay=True,
+        )  # fmt: skip
     return replace(hp, **changes)
 
 
 def random_weights(hp: HyperParameters, seed: int = 0) -> dict[str, Any]:
-    """Every tensor of the model: matrices that keep rows about as long as they were, gains around 1."""
+    """Every tensor of the model: matrices that keep rows about as long as they were, gains around 1.
+
+    Decays forget a part of what they meet, some most of it.
+    """
     rng = np.random.default_rng(seed)
     family: Any = find_architecture(hp.arch)
     weights = {}
     for name, shape in family.tensor_shapes(hp).items():
         values = rng.standard_normal(shape, np.float32)
         weights[name] = 1 + values / 10 if len(shape) == 1 else values / np.float32(math.sqrt(shape[1]))
+        if name.endswith(("ssm_a", "ssm_a_log")):
+            weights[name] = -np.exp(values) if name.endswith("ssm_a") else values
     return weights

@@ -31,7 +31,7 @@ def test_tensors_have_ggufs_names_and_conventions(arch: str, tied: bool, tmp_pat
     assert source.file.tensors.keys() == weights.keys()
     for name, values in weights.items():
         assert np.array_equal(read_tensor(source.file, name), values), name
-        part = source.file.rows(name, 3, 5).view(np.float32).reshape(5, *values.shape[1:])
+        part = source.file.rows(name, 3, 5).view(np.float32).reshape(-1, *values.shape[1:])
         assert np.array_equal(part, values[3:8]), name
         source.file.drop_rows(name, 3, 5)
         assert np.array_equal(read_tensor(source.file, name), values), name

@@ -18,6 +18,7 @@ from ck.frontend.architectures.outward import (
     find_outward,
 )
 from ck.frontend.architectures.outward.config import ConfigReader
+from ck.frontend.decays import decay_name
 from ck.frontend.hyperparameters import HyperParameters
 from tests.frontend.random_models import random_weights, small
 
@@ -63,7 +64,7 @@ def test_names_and_shapes_are_those_of_transformers_parameters(arch: str, tied: 
 def test_there_and_back_is_the_identity(arch: str, tied: bool, kind: Kind) -> None:
     hp, family = small(arch, tied=tied), outward(arch)
     weights = random_weights(hp)
-    assert min(values.min() for values in weights.values() if values.ndim == 1) > 0.5
+    assert min(values.min() for name, values in weights.items() if "_norm" in name) > 0.5
     back = family.from_huggingface(hp, family.to_huggingface(hp, weights, kind), kind)
     assert list(back) == list(weights)
     for name, values in weights.items():
@@ -98,6 +99,34 @@ def test_gemmas_gains_lose_their_one_and_nothing_else_does() -> None:
     assert got["model.embed_tokens.weight"].tolist() == [[1, 1], [1, 1]]
     wide = {"output_norm.weight": np.full(3, 1.5)}
     assert outward("gemma3").to_huggingface(hp, wide)["model.norm.weight"].dtype == np.float64
+
+
+def test_value_heads_lie_by_their_key_heads_in_transformers() -> None:
+    """Two key heads of two value heads each: those of the first are 0 and 2 in a GGUF file."""
+    hp = small("qwen35")
+    keys, width, order = 2 * 2 * 16, 24, [0, 2, 1, 3]
+    rows = [*range(keys), *(keys + width * head + row for head in order for row in range(width))]
+    mixed, block = np.arange(keys + 4 * width, dtype=np.float32)[:, None], "model.layers.0.linear_attn."
+    names = ("attn_qkv", "ssm_conv1d", "attn_gate", "ssm_beta", "ssm_out")
+    values = (mixed, mixed, mixed[: 4 * width], mixed[:4], mixed[: 4 * width].T)
+    tensors = {f"blk.0.{name}.weight": array for name, array in zip(names, values, strict=True)}
+    got = outward("qwen35").to_huggingface(hp, tensors | {"blk.0.ssm_dt.bias": np.arange(4.0)})
+    assert got[block + "in_proj_qkv.weight"][:, 0].tolist() == rows
+    assert got[block + "conv1d.weight"][:, 0, 0].tolist() == rows
+    assert got[block + "in_proj_z.weight"][:, 0].tolist() == [row - keys for row in rows[keys:]]
+    assert got[block + "out_proj.weight"][0].tolist() == [row - keys for row in rows[keys:]]
+    assert got[block + "in_proj_b.weight"][:, 0].tolist() == got[block + "dt_bias"].tolist() == order
+
+
+def test_decays_are_logarithms_in_transformers_whichever_form_a_model_holds() -> None:
+    logarithm = np.array([-2.0, 0.0, 1.0, 2.5], np.float32)
+    for hp in (small("qwen35"), small("qwen35", log_decay=False)):
+        name = decay_name(hp, 0)
+        held = logarithm if hp.log_decay else -np.exp(logarithm)
+        there = outward("qwen35").to_huggingface(hp, {name: held})
+        [theirs] = there.values()
+        np.testing.assert_allclose(theirs, logarithm[[0, 2, 1, 3]], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(outward("qwen35").from_huggingface(hp, there)[name], held, rtol=1e-6)
 
 
 @pytest.mark.oracle
@@ -244,7 +273,8 @@ def test_what_a_config_leaves_out_is_what_transformers_has_there(arch: str) -> N
     import transformers
 
     for kind, known in HUGGINGFACE_CLASSES.items():
-        if known.family == arch:
+        # Of a model that sees, the language model's fields are another kind's.
+        if known.family == arch and not known.name.endswith("ConditionalGeneration"):
             whole = transformers.AutoConfig.for_model(kind).to_dict()
             bare = outward(arch).from_huggingface_config(reader({"model_type": kind}))
             assert bare == outward(arch).from_huggingface_config(reader(whole))

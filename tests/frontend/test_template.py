@@ -43,14 +43,18 @@ def test_sizes_flow(family: str) -> None:
     shapes = made.shapes
     assert shapes["token_embd.weight"] == (61, 40)
     assert shapes["output_norm.weight"] == (40,)
-    for layer in range(3):
+    # Of a product of queries some make a second row of each, a gate.
+    query_rows = {(4 * 12, 40), (2 * 4 * 12, 40)}
+    for layer in hp.attention_layers:
         block = f"blk.{layer}."
-        assert shapes[block + "attn_q.weight"] == (4 * 12, 40)
+        assert shapes[block + "attn_q.weight"] in query_rows
         assert shapes[block + "attn_k.weight"] == shapes[block + "attn_v.weight"] == (2 * 12, 40)
         assert shapes[block + "attn_output.weight"] == (40, 4 * 12)
+    for layer in range(3):
+        block = f"blk.{layer}."
         assert shapes[block + "ffn_gate.weight"] == shapes[block + "ffn_up.weight"] == (56, 40)
         assert shapes[block + "ffn_down.weight"] == (40, 56)
-    assert "blk.3.attn_q.weight" not in shapes
+    assert "blk.3.ffn_up.weight" not in shapes
     assert made.n_parameters == sum(int(np.prod(shape)) for shape in shapes.values())
 
 
@@ -58,7 +62,8 @@ def test_sizes_flow(family: str) -> None:
 def test_what_is_left_out_follows(family: str) -> None:
     needed = {name: SIZES[name] for name in ("layers", "embed_dim", "hidden_dim", "num_heads", "vocab_size")}
     hp = ck.template(family, **needed).hp
-    assert (hp.n_kv_heads, hp.head_dim, hp.rope_dims, hp.context_length) == (4, 10, 10, 512)
+    assert (hp.n_kv_heads, hp.head_dim, hp.context_length) == (4, 10, 512)
+    assert hp.rope_dims == (2 if hp.recurrent_layers else 10)
 
 
 @every_family
@@ -149,8 +154,45 @@ def test_defaults_are_those_of_published_models() -> None:
     eps = float(np.float32(1e-6))
     assert numbers == {
         "gemma3": (1e6, eps, True), "llama": (1e4, eps, False), "qwen2": (1e6, eps, True),
-        "qwen3": (1e6, eps, True), "smollm3": (5e6, eps, True),
+        "qwen3": (1e6, eps, True), "qwen35": (1e7, eps, True), "smollm3": (5e6, eps, True),
     }  # fmt: skip
+
+
+def test_a_recurrent_familys_layers_have_sizes_of_their_own() -> None:
+    hp = ck.template("qwen35", **{**SIZES, "layers": 8}).hp
+    assert hp.attention_layers == (3, 7)
+    assert (hp.n_state_heads, hp.n_state_keys, hp.state_key_dim, hp.state_value_dim) == (4, 2, 12, 12)
+    assert (hp.conv_taps, hp.log_decay) == (4, True)
+    own = {"state_heads": 6, "state_keys": 3, "state_key_dim": 8, "state_value_dim": 10, "conv_taps": 3}
+    made = ck.template("qwen35", attention_interval=2, **own, **SIZES)
+    assert made.hp.recurrent_layers == (True, False, True)
+    assert made.shapes["blk.0.attn_qkv.weight"] == (2 * 3 * 8 + 6 * 10, 40)
+    assert made.shapes["blk.0.ssm_conv1d.weight"] == (2 * 3 * 8 + 6 * 10, 3)
+    assert made.shapes["blk.0.ssm_out.weight"] == (40, 6 * 10)
+
+
+def test_wrong_sizes_of_recurrent_layers_are_refused() -> None:
+    assert (
+        refusal("qwen35", state_heads=6, state_keys=4) == "state_keys must divide the 6 state_heads, found 4"
+    )
+    assert refusal("qwen35", conv_taps=1) == "conv_taps must be 2 at least, found 1"
+    assert refusal("qwen35", state_key_dim=129).startswith(
+        "state_key_dim must be a whole number from 1 to 128"
+    )
+    with pytest.raises(
+        UsageError, match="template llama: has no recurrent layers; leave state_heads, conv_taps out"
+    ):
+        ck.template("llama", state_heads=2, conv_taps=4, **SIZES)
+
+
+def test_decays_begin_below_16_and_their_steps_biases_at_1() -> None:
+    weights = ck.template("qwen35", **{**SIZES, "num_heads": 40, "num_kv_heads": 40}).initial_weights()
+    decays = np.exp(weights["blk.0.ssm_a_log"])
+    assert 0 < decays.min() < 4 < 12 < decays.max() < 16
+    assert {*weights["blk.0.ssm_dt.bias"].tolist()} == {1}
+    assert {*weights["blk.0.ssm_norm.weight"].tolist()} == {1}
+    filters = ck.template("qwen35", **SIZES).initial_weights("kaiming_uniform")["blk.0.ssm_conv1d.weight"]
+    assert 1.1 < np.abs(filters).max() <= (6 / 4) ** 0.5
 
 
 def test_biases_begin_at_0_and_gains_at_1() -> None:

@@ -39,6 +39,11 @@ def odd(arch: str, **changes: Any) -> HyperParameters:
         hp = replace(hp, n_layers=7, window_pattern=3, sliding_window=37)
     if arch == "smollm3":
         hp = replace(hp, n_layers=9)
+    if hp.recurrent_layers:
+        hp = replace(
+            hp, n_layers=6, rope_dims=20, recurrent_layers=(True, True, False) * 2, n_state_heads=6,
+            n_state_keys=3, state_key_dim=20, state_value_dim=28, conv_taps=3,
+        )  # fmt: skip
     return replace(hp, **changes)
 
 

@@ -8,14 +8,17 @@ from ck.train.parity.figures import Check, Figure
 from ck.train.parity.report import ParityReport, parity
 from tests.train.small_runs import options, template
 
-# Short documents, so that every window has several; where a family has a window, one that hides something.
+# Short documents, so that every window has several; where a family has a window, one that hides something,
+# and where it has recurrent layers, a layer that attends.
 SETS = ("data.split=line",)
 WINDOW = ("model.sliding_window=8",)
+INTERVAL = ("model.attention_interval=2",)
 
 
 def sets_of(family: str) -> tuple[str, ...]:
     """A family with windows gets a short one; the others refuse the key."""
-    return (*SETS, *WINDOW) if template(family).hp.sliding_window else SETS
+    hp = template(family).hp
+    return (*SETS, *(WINDOW if hp.sliding_window else ()), *(INTERVAL if hp.recurrent_layers else ()))
 
 
 def trained(family: str = "llama", sets: tuple[str, ...] = (), watch: Any = None, **changes: Any) -> None:

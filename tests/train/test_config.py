@@ -78,6 +78,7 @@ def test_the_presets_are_of_these_sizes() -> None:
         "nanbeige-tiny": (16, 128, 512, 1024, 1024, 8, 8),
         "qwen2-tiny": (12, 96, 384, 512, 1024, 8, 4),
         "qwen3-tiny": (16, 128, 512, 512, 1024, 8, 4),
+        "qwen35-tiny": (16, 128, 512, 512, 1024, 8, 4),
     }
 
 

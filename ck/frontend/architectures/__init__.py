@@ -38,6 +38,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     "llama": {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"},
     "qwen2": {"qwen2": "Qwen2ForCausalLM"},
     "qwen3": {"qwen3": "Qwen3ForCausalLM"},
+    "qwen35": {"qwen3_5_text": "Qwen3_5ForCausalLM", "qwen3_5": "Qwen3_5ForConditionalGeneration"},
     "smollm3": {"smollm3": "SmolLM3ForCausalLM"},
 }
 ARCHITECTURES = tuple(FAMILIES)

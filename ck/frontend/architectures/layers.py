@@ -19,6 +19,7 @@ from ck.ir.ops.mul import MulOp
 from ck.ir.ops.reshape import ReshapeOp
 from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.ops.rope import RopeOp
+from ck.ir.types import shape
 
 Shapes = dict[str, tuple[int, ...]]
 QKV = ("attn_q", "attn_k", "attn_v")
@@ -37,15 +38,16 @@ def tensor_shapes(hp: HyperParameters, norms: Collection[str] = (), biases: Coll
     if not hp.tied:
         shapes["output.weight"] = (hp.n_vocab, d)
     for layer in range(hp.n_layers):
-        for name, shape in _layer_shapes(hp).items():
-            if len(shape) > 1 or name in ("attn_norm", "ffn_norm") or name in norms:
-                shapes[f"blk.{layer}.{name}.weight"] = shape
+        for name, sizes in layer_shapes(hp).items():
+            if len(sizes) > 1 or name in ("attn_norm", "ffn_norm") or name in norms:
+                shapes[f"blk.{layer}.{name}.weight"] = sizes
             if name in biases:
-                shapes[f"blk.{layer}.{name}.bias"] = shape[:1]
+                shapes[f"blk.{layer}.{name}.bias"] = sizes[:1]
     return shapes
 
 
-def _layer_shapes(hp: HyperParameters) -> Shapes:
+def layer_shapes(hp: HyperParameters) -> Shapes:
+    """Tensors of a layer that attends, by what they are in it."""
     d, heads, kv = hp.d_model, hp.n_heads * hp.head_dim, hp.n_kv_heads * hp.head_dim
     return {
         "attn_norm": (d,),
@@ -83,22 +85,31 @@ def linear(g: Graph, x: SSAValue, name: str) -> SSAValue:
     return g.op(BiasAddOp, y, g.weight(f"{name}.bias"), hint=hint).y
 
 
+def by_heads(g: Graph, x: SSAValue, heads: int) -> SSAValue:
+    """Rows of `heads` heads side by side as a row a head."""
+    return g.builder.insert(ReshapeOp.to(x, g.rows * heads, shape(x.type)[1] // heads)).y
+
+
+def by_tokens(g: Graph, x: SSAValue, heads: int) -> SSAValue:
+    """The inverse of `by_heads`."""
+    return g.builder.insert(ReshapeOp.to(x, g.rows, heads * shape(x.type)[1])).y
+
+
 def attention(g: Graph, x: SSAValue, layer: int, rope: str | None) -> SSAValue:
     """Attention of `layer` over the normed rows `x`; `rope` is the order in which columns of heads turn, None
     for heads that do not."""
     block = f"blk.{layer}."
     q, k, v = (linear(g, x, block + name) for name in QKV)
-    q = _turned(g, q, layer, "q", g.hp.n_heads, rope)
-    k = _turned(g, k, layer, "k", g.hp.n_kv_heads, rope)
+    q = turned(g, q, layer, "q", g.hp.n_heads, rope)
+    k = turned(g, k, layer, "k", g.hp.n_kv_heads, rope)
     return linear(g, g.attend(q, k, v, layer), block + "attn_output")
 
 
-def _turned(g: Graph, x: SSAValue, layer: int, name: str, heads: int, rope: str | None) -> SSAValue:
+def turned(g: Graph, x: SSAValue, layer: int, name: str, heads: int, rope: str | None) -> SSAValue:
     """q or k with every head normed, where the family does that, and rotated unless `rope` is None."""
     gain = f"blk.{layer}.attn_{name}_norm"
     if f"{gain}.weight" in g.storage:
-        rows = g.builder.insert(ReshapeOp.to(x, g.rows * heads, g.hp.head_dim)).y
-        x = g.builder.insert(ReshapeOp.to(norm(g, rows, gain), g.rows, heads * g.hp.head_dim)).y
+        x = by_tokens(g, norm(g, by_heads(g, x, heads), gain), heads)
     if rope is None:
         return x
     return g.op(RopeOp, x, g.rope_table(layer), heads=heads, mode=rope, hint=name).y

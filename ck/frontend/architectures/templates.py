@@ -50,4 +50,5 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "nanbeige-tiny": _tiny("nanbeige", 16, 128, 512, 1024, 1024, 8, 8, 16),
     "qwen2-tiny": _tiny("qwen2", 12, 96, 384, 512, 1024, 8, 4, 16),
     "qwen3-tiny": _tiny("qwen3", 16, 128, 512, 512, 1024, 8, 4, 16),
+    "qwen35-tiny": _tiny("qwen35", 16, 128, 512, 512, 1024, 8, 4, 16),
 }

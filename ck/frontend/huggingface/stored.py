@@ -1,8 +1,8 @@
 """`StoredTensors`: transformers' tensors as a GGUF file would have them, made when they are asked for.
 
 Names, order of rows and the constants of gains are translated by the family's outward module. A matrix keeps
-its type, or is quantised (ck/frontend/quantize); a vector is f32, as everywhere in ck. Nothing is kept:
-a large matrix that is quantised passes through memory a few rows at a time.
+its type, or is quantised (ck/frontend/quantize); vectors are f32, as everywhere in ck, and filters. Nothing
+is kept: a large matrix that is quantised passes through memory a few rows at a time.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ck.dtypes import BY_NAME, StorageType
 from ck.errors import MalformedError, UnsupportedError, UsageError
 from ck.frontend.architectures import find_architecture
-from ck.frontend.architectures.outward import Array, find_outward
+from ck.frontend.architectures.outward import Array, find_outward, outward_shape
+from ck.frontend.decays import is_filter
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.huggingface.shards import TensorStore
 from ck.frontend.hyperparameters import HyperParameters
@@ -27,6 +28,8 @@ _OTHERS = ("q4_0", "q5_1", "q2_k", "q3_k", "q5_k", "q8_k")
 # bf16 is no type of numpy's: its bits travel as those of f16, which no reordering changes.
 _CARRIERS: dict[str, Any] = {"f32": np.float32, "f16": np.float16, "bf16": np.float16}
 _ROWS_AT_A_TIME = 128
+# Blocks that predict the tokens behind the next one.
+_PREDICTORS = ("mtp.", "model.mtp.")
 # Buffers that transformers saved with a model once, computed from config.json.
 _BUFFERS = ("rotary_emb.inv_freq",)
 
@@ -61,6 +64,8 @@ def check_quantize(quantize: str | None) -> None:
 class StoredTensors:
     """The tensors of the model `hp` in `store`, matrices quantised to `quantize` unless that is None.
 
+    `skipped` names those that the model does without: blocks that predict further tokens.
+
     Raises MalformedError when a tensor is missing or has another shape, UnsupportedError for one that the
     family does not have, UsageError when rows cannot be quantised; errors speak of `where`.
     """
@@ -71,7 +76,9 @@ class StoredTensors:
         assert architecture is not None
         self._store, self._hp, self._family = store, hp, family
         names = family.huggingface_names(hp)
-        _check_names(store.names, names.values(), _allowed(hp), where)
+        self.skipped = tuple(name for name in store.names if name.startswith(_PREDICTORS))
+        found = [name for name in store.names if not name.startswith(_PREDICTORS)]
+        _check_names(found, names.values(), _allowed(hp), where)
         self.tensors = {
             name: self._stored(name, names[name], shape, quantize, where)
             for name, shape in architecture.tensor_shapes(hp).items()
@@ -81,9 +88,13 @@ class StoredTensors:
         self, name: str, source: str, shape: tuple[int, ...], quantize: str | None, where: str
     ) -> StoredTensor:
         found = self._store.tensor(source)
-        if found.shape != shape:
-            raise MalformedError(f"{where}: tensor {source} must be {list(shape)}, found {list(found.shape)}")
-        storage = BY_NAME["f32" if len(shape) == 1 else quantize or found.dtype]
+        theirs = outward_shape(name, shape)
+        if found.shape != theirs:
+            raise MalformedError(
+                f"{where}: tensor {source} must be {list(theirs)}, found {list(found.shape)}"
+            )
+        is_plain = len(shape) == 1 or is_filter(name)
+        storage = BY_NAME["f32" if is_plain else quantize or found.dtype]
         if shape[-1] % storage.block and storage.name in FALLBACKS:
             storage = BY_NAME[FALLBACKS[storage.name]]
         if shape[-1] % storage.block:
@@ -103,7 +114,7 @@ class StoredTensors:
         tensor = self.tensors[name]
         values = self._translated(tensor)[first : first + count]
         found = self._store.tensor(tensor.source)
-        if tensor.storage.name == found.dtype or len(tensor.shape) == 1:
+        if tensor.storage.name in (found.dtype, "f32"):
             return _bytes_of(values)
         return _quantized(values, found.dtype, tensor.storage)
 
@@ -115,10 +126,10 @@ class StoredTensors:
         self._store.drop(tensor.source, first * row_bytes, count * row_bytes)
 
     def _translated(self, tensor: StoredTensor) -> Array:
-        """All of a tensor in GGUF's conventions: f32 for a vector, else as it is stored; perhaps a view."""
+        """All of a tensor in GGUF's conventions: f32, or as it is stored; perhaps a view."""
         found = self._store.tensor(tensor.source)
         values: Array = self._store.raw(tensor.source).view(_CARRIERS[found.dtype]).reshape(found.shape)
-        if len(found.shape) == 1:
+        if tensor.storage.name == "f32":
             values = _as_f32(values, found.dtype)
         return self._family.from_huggingface(self._hp, {tensor.source: values})[tensor.name]
 
@@ -143,7 +154,7 @@ def _check_names(found: Sequence[str], wanted: Any, allowed: set[str], where: st
 def _as_f32(values: Array, dtype: str) -> NDArray[np.float32]:
     if dtype == "bf16":
         return (np.ascontiguousarray(values).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
+    return values.astype(np.float32, copy=False)
 
 
 def _bytes_of(values: Array) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from ck.frontend.architectures.outward import family_of_config, find_outward
 from ck.frontend.architectures.outward.config import ConfigReader, written
 from ck.frontend.huggingface.shards import TensorStore
 from ck.frontend.huggingface.stored import StoredTensor, StoredTensors, check_quantize
+from ck.frontend.huggingface.text_part import TextPart, sees, text_config
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model_file import Words
 
@@ -41,8 +42,15 @@ class TransformersModel(ABC):
         reader.refuse("quantization_config")
         family = find_outward(family_of_config(reader))
         assert family is not None
-        self._hp = family.from_huggingface_config(reader)
-        self._stored = StoredTensors(store, self._hp, quantize, where)
+        part = TextPart(store) if sees(reader) else None
+        self._hp = family.from_huggingface_config(reader if part is None else text_config(reader))
+        self._stored = StoredTensors(part or store, self._hp, quantize, where)
+        self._others = part.others if part else ()
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """transformers' names of the tensors that ck does without."""
+        return (*self._others, *self._stored.skipped)
 
     @property
     def tensors(self) -> Mapping[str, StoredTensor]:

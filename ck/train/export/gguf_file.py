@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
 from ck.errors import ConflictError, UnsupportedError, UsageError
+from ck.frontend.decays import is_filter, with_decays
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import GgufModel
@@ -38,7 +39,7 @@ def export_gguf(
     name: str | None = None,
     force: bool = False,
 ) -> None:
-    """Write the model to the GGUF file at `path`: matrices as `storage`, a STORAGE_TYPES, vectors as f32.
+    """Write the model to the GGUF file at `path`: matrices as `storage`, a STORAGE_TYPES, others as f32.
 
     vocabulary   the header's keys `tokenizer.*`: scalars, lists and numpy arrays
     name         general.name; the file's stem when not given
@@ -48,6 +49,7 @@ def export_gguf(
     numbers that a header cannot state and values that the type cannot hold, MalformedError when weights,
     tokens and `hp` do not fit together, ResourceError, MachineError.
     """
+    hp, weights = with_decays(hp, weights, logarithms=False)
     shapes = checked_shapes(hp, weights, vocabulary)
     _check_storage(storage, shapes)
     check_parent(path)
@@ -63,10 +65,15 @@ def export_gguf(
     numbers = {DIVISORS: np.array(hp.rope_divisors, np.float32)} if hp.rope_divisors else {}
     weights, shapes = {**weights, **numbers}, {**shapes, **{n: v.shape for n, v in numbers.items()}}
     with disk_errors(path), replacing(path) as file:
-        stored = {name: storage if len(shape) > 1 else "f32" for name, shape in shapes.items()}
+        stored = {name: storage if _is_matrix(name, shape) else "f32" for name, shape in shapes.items()}
         write_header(file.name, hp.arch, keys, shapes, stored)
         _append(file, (_encode(n, checked_tensor(weights, n, shapes[n]), stored[n]) for n in shapes))
         _check_header(path, Path(file.name), hp)
+
+
+def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the tensor is stored as it is asked for."""
+    return len(shape) > 1 and not is_filter(name)
 
 
 def _check_storage(storage: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -75,7 +82,7 @@ def _check_storage(storage: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise UsageError(f"storage type: must be one of {known}, found {storage}")
     block = BY_NAME[storage].block
     for name, shape in shapes.items():
-        if len(shape) > 1 and shape[-1] % block:
+        if _is_matrix(name, shape) and shape[-1] % block:
             raise UsageError(
                 f"{name}: rows must be multiples of {block} to be stored as {storage}, found {shape[-1]}; "
                 "choose f32, f16 or bf16"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ck.errors import ConflictError
+from ck.frontend.architectures.outward import outward_shape
 from ck.frontend.hyperparameters import HyperParameters
 from ck.runtime.paths import sync_directory
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
@@ -61,7 +62,7 @@ def export_huggingface(
             with replacing(scratch / name) as file:
                 file.write(text.encode())
         with replacing(scratch / "model.safetensors") as file:
-            renamed = {names[name]: shape for name, shape in shapes.items()}
+            renamed = {names[name]: outward_shape(name, shape) for name, shape in shapes.items()}
             file.writelines(tensor_file(renamed, values, {"format": "pt"}))
 
 

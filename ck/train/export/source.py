@@ -16,6 +16,7 @@ from ck.frontend.hyperparameters import (
     HEAD_DIM_LIMIT,
     HEAD_LIMIT,
     LAYER_LIMIT,
+    TAPS_RANGE,
     VOCAB_LIMIT,
     WIDTH_LIMIT,
     HyperParameters,
@@ -33,8 +34,14 @@ _LIMITS = {
     "n_layers": LAYER_LIMIT, "d_model": WIDTH_LIMIT, "n_heads": HEAD_LIMIT, "n_kv_heads": HEAD_LIMIT,
     "head_dim": HEAD_DIM_LIMIT, "d_ffn": WIDTH_LIMIT, "n_vocab": VOCAB_LIMIT, "context_length": CONTEXT_LIMIT,
     "rope_dims": HEAD_DIM_LIMIT, "window_pattern": LAYER_LIMIT, "window_first": LAYER_LIMIT,
+    "n_state_heads": HEAD_LIMIT, "n_state_keys": HEAD_LIMIT, "state_key_dim": HEAD_DIM_LIMIT,
+    "state_value_dim": HEAD_DIM_LIMIT, "conv_taps": TAPS_RANGE[1],
 }  # fmt: skip
-_MAY_BE_0 = ("sliding_window", "window_pattern", "window_first", "rope_original_context")
+# Of what a model may not have.
+_MAY_BE_0 = (
+    "sliding_window", "window_pattern", "window_first", "rope_original_context", "n_state_heads",
+    "n_state_keys", "state_key_dim", "state_value_dim", "conv_taps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,14 +160,17 @@ def read_hyperparameters(record: Any, where: str) -> HyperParameters:
     values: dict[str, Any] = {}
     for field in fields(HyperParameters):
         if field.name in record:
-            read = _numbers if field.name == "rope_divisors" else _number
+            read = _LISTS.get(field.name, _number)
             values[field.name] = read(field.name, record[field.name], field.type, where)
         elif field.default is MISSING:
             raise MalformedError(f"{where}: hyperparameters must have {field.name}, found none")
     if values["n_heads"] % values["n_kv_heads"]:
         found = values["n_kv_heads"]
         raise MalformedError(f"{where}: n_kv_heads must divide the {values['n_heads']} heads, found {found}")
-    return HyperParameters(**values)
+    hp = HyperParameters(**values)
+    if len(hp.recurrent_layers) not in (0, hp.n_layers) or hp.n_state_heads % max(hp.n_state_keys, 1):
+        raise MalformedError(f"{where}: recurrent layers must be those of {hp.n_layers} layers, found others")
+    return hp
 
 
 def _numbers(name: str, value: Any, wanted: Any, where: str) -> tuple[float, ...]:
@@ -169,6 +179,17 @@ def _numbers(name: str, value: Any, wanted: Any, where: str) -> tuple[float, ...
     if numbers is None or len(numbers) > HEAD_DIM_LIMIT:
         raise MalformedError(f"{where}: {name} must be a list of numbers, found {kind}")
     return tuple(_number(name, each, float, where) for each in numbers)
+
+
+def _flags(name: str, value: Any, wanted: Any, where: str) -> tuple[bool, ...]:
+    kind = type(value).__name__
+    flags = cast(Sequence[Any], value) if isinstance(value, list | tuple) else None
+    if flags is None or not all(type(flag) is bool for flag in flags):
+        raise MalformedError(f"{where}: {name} must be a list of true and false, found {kind}")
+    return tuple(flags)
+
+
+_LISTS = {"rope_divisors": _numbers, "recurrent_layers": _flags}
 
 
 def _number(name: str, value: Any, wanted: Any, where: str) -> Any:
@@ -223,7 +244,8 @@ class StoredWeights(Mapping[str, NDArray[np.float32]]):
         return read_tensor(self._file, name)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._file.tensors if name != DIVISORS)
+        left_out = {DIVISORS, *self._file.skipped}
+        return (name for name in self._file.tensors if name not in left_out)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

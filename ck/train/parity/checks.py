@@ -8,7 +8,8 @@
 
 The canary is f32, AdamW, lr 3e-4 constant, betas 0.9 and 0.95, eps 1e-8, decay 0.1, clip 1, accumulation 4,
 compared over 200 steps. Elsewhere PyTorch may drift from itself, and step parity alone decides. A bf16 run is
-compared with PyTorch whose products have bf16 factors; that has no limits, so nothing there passes.
+compared with PyTorch whose products have bf16 factors; that has no limits, so nothing there passes. A model
+with recurrent layers is compared with PyTorch's f64.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from ck.train.parity.figures import (
     worst,
 )
 from ck.train.parity.peer import Peer
+from ck.train.parity.pytorch import Arithmetic
 from ck.train.parity.steps import (
     RELATIVE,
     STEPS,
@@ -60,6 +62,16 @@ class Comparison:
     first: Step
     failed: Step | None
     failed_check: Check | None
+
+
+def _arithmetic(prepared: Prepared, is_f32: bool) -> Arithmetic:
+    """What PyTorch computes in, side by side with ck.
+
+    Its f32 has no digit of the slope of a decay that forgets nearly everything: there it is f64.
+    """
+    if not is_f32:
+        return "bf16"
+    return "f64" if any(prepared.template.hp.recurrent_layers) else "f32"
 
 
 def why_no_canary(config: TrainConfig, steps: int) -> str | None:
@@ -101,7 +113,7 @@ class _SideBySide:
         self.config, self.prepared, self.trainable, self.say = config, prepared, trainable, say
         run = config.run
         self.is_f32 = run.dtype == "f32"
-        self.peer = Peer(prepared.template, config.optim, "f32" if self.is_f32 else "bf16")
+        self.peer = Peer(prepared.template, config.optim, _arithmetic(prepared, self.is_f32))
         self.peer.load(trainable.parameters, {}, 0)
         self.parity = StepParity(prepared.template, config.optim) if self.is_f32 else None
         self.stream = BatchStream(prepared.data, run.seq_len, run.batch, run.seed)

@@ -2,6 +2,7 @@
 
     relative    ||a - b|| / max(||b||, 1e-6 * ||all b||)
     cosine      1 - a . b / (||a|| ||b||), of tensors above that floor
+                of step parity: b is PyTorch's f64 where its own f32 is further from that than the limit
     excess      ||ours - exact|| / max(||theirs - exact||, 2^-23 * max(||exact||, 1e-6 * ||all exact||)): how
                 much further than PyTorch's f32 ck is from f64; 2^-23 is what the last roundings alone cost
 
@@ -92,6 +93,18 @@ def relatives(ours: Tensors, theirs: Tensors) -> dict[str, float]:
         name: _over(distance(ours[name], tensor), max(norm(tensor), floor))
         for name, tensor in theirs.items()
         if name in ours
+    }
+
+
+def steady_relatives(ours: Tensors, theirs: Tensors, exact: Tensors, limit: float) -> dict[str, float]:
+    """`relatives`; of a tensor in which theirs is further than `limit` from `exact`, to that.
+
+    A sum that cancels may leave f32 with little: the slope of a decay that forgets everything is one.
+    """
+    own = relatives(theirs, exact)
+    steady = relatives(ours, theirs)
+    return {
+        name: value if own[name] > limit else steady[name] for name, value in relatives(ours, exact).items()
     }
 
 

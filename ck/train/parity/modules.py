@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from xdsl.ir import SSAValue
 
+from ck.frontend.decays import FILTER
 from ck.ir.op import Array, CkOp
 from ck.ir.ops.cross_entropy import CrossEntropyOp
 from ck.ir.ops.embed import EmbedOp
@@ -26,6 +27,8 @@ from ck.train.parity.rules import Backward
 # The tables of cosines and sines are f32 in ck's reference: 6e-8 each.
 LIMIT = 1e-5
 LOSS = "loss"
+# Modules that put out something else than the op with their parameter.
+_OTHERWISE = (f".{FILTER}", ".ssm_norm.weight")
 
 
 @dataclass(frozen=True)
@@ -52,23 +55,22 @@ def run_modules(problem: Problem, optim: OptimConfig) -> Modules:
     peer = Peer(problem.template, optim, "f64")
     peer.load(problem.weights, {}, 0)
     names = peer.outward.huggingface_names(problem.template.hp)
-    # A module with a bias puts out what the bias makes of the product.
-    paths = {
-        name: theirs.rpartition(".")[0]
-        for name, theirs in names.items()
-        if f"{name.removesuffix('.weight')}.bias" not in names
-    }
+    paths = {name: theirs.rpartition(".")[0] for name, theirs in names.items() if _has_module(name, names)}
     outputs: dict[str, Any] = {}
     for name, path in paths.items():
         peer.model.get_submodule(path).register_forward_hook(_keep(outputs, name))
-    nll = peer.nll(_as_batch(problem.rows))
+    batch = _as_batch(problem.rows)
+    laid_out, places = peer.laid_out(batch)
+    nll = peer.nll(batch)
     loss = nll.detach().numpy()[:, None]
     (nll * peer.torch.from_numpy(problem.slopes[:, 0].astype(np.float64))).sum().backward()
 
     def ours(name: str, values: Any) -> Array:
-        by_head = values.ndim == 4 and values.shape[1] != problem.n_rows
-        rows = (values.transpose(1, 2) if by_head else values).detach().numpy().reshape(problem.n_rows, -1)
-        if values.shape[-1] != problem.template.shapes[name][0] or len(problem.template.shapes[name]) == 1:
+        width = values.shape[-1]
+        by_head = values.ndim == 4 and values.shape[1] != laid_out.tokens.shape[1]
+        values = (values.transpose(1, 2) if by_head else values).detach().numpy()
+        rows = values.reshape(laid_out.tokens.size, -1)[places]
+        if width != problem.template.shapes[name][0] or len(problem.template.shapes[name]) == 1:
             return rows
         # Columns lie as the weight's rows do.
         columns = {names[name]: np.ascontiguousarray(rows.T)}
@@ -77,6 +79,16 @@ def run_modules(problem: Problem, optim: OptimConfig) -> Modules:
     given = {name: ours(name, output) for name, output in outputs.items()}
     flowed = {name: ours(name, o.grad) for name, o in outputs.items() if o.grad is not None}
     return Modules(given | {LOSS: loss}, flowed, paths | {LOSS: "the loss"})
+
+
+def _has_module(name: str, names: Mapping[str, str]) -> bool:
+    """Whether transformers has a module that puts out what ck's op with this tensor does.
+
+    A module with a bias puts out what the bias makes of the product. A recurrent layer's filters and its norm
+    put out what is cut and gated; its decays and their steps' biases are parameters without a module.
+    """
+    is_module = names[name].endswith((".weight", ".bias")) and not name.endswith(_OTHERWISE)
+    return is_module and f"{name.removesuffix('.weight')}.bias" not in names
 
 
 def _keep(outputs: dict[str, Any], name: str) -> Any:

@@ -90,6 +90,7 @@ class Peer:
     def nll(self, batch: Batch) -> Any:
         """-log p of each target, [B * T], 0 where none is scored; a tensor with a gradient."""
         torch = self.torch
+        batch, rows = self.laid_out(batch)
         arrays = (batch.tokens, batch.targets, batch.positions)
         tokens, targets, positions = (torch.from_numpy(array.astype(np.int64)) for array in arrays)
         with computing_in(self.arithmetic):
@@ -98,17 +99,28 @@ class Peer:
                 input_ids=tokens, position_ids=positions, attention_mask=masks, use_cache=False
             )
             logits = output.logits.reshape(-1, self.hp.n_vocab)
-            return torch.nn.functional.cross_entropy(
+            nll = torch.nn.functional.cross_entropy(
                 logits, targets.reshape(-1), ignore_index=-1, reduction="none"
             )
+            return nll[torch.from_numpy(rows)]
+
+    def laid_out(self, batch: Batch) -> tuple[Batch, NDArray[np.intp]]:
+        """The batch as PyTorch's model gets it, and where each of its rows is there."""
+        if any(self.hp.recurrent_layers):
+            return _apart(batch)
+        return batch, np.arange(batch.tokens.size)
 
     def _masks(self, batch: Batch) -> Any:
-        """What is added to the scores [B, 1, T, T]; one for each kind of layer where there are several."""
+        """What is added to the scores [B, 1, T, T]; one for each kind of layer where there are several.
+
+        A recurrent layer has no scores, and no mask.
+        """
         kinds = sorted(set(getattr(self.model.config, "layer_types", None) or ()))
         window = self.hp.sliding_window
         if not kinds:
             return self._mask(batch, window)
-        return {kind: self._mask(batch, window if kind == "sliding_attention" else 0) for kind in kinds}
+        widths = {"sliding_attention": window, "full_attention": 0}
+        return {kind: self._mask(batch, widths[kind]) if kind in widths else None for kind in kinds}
 
     def _mask(self, batch: Batch, window: int) -> Any:
         length = batch.tokens.shape[1]
@@ -166,6 +178,28 @@ class Peer:
 
     def _known(self, tensors: Tensors) -> Tensors:
         return {name: values for name, values in tensors.items() if name in self.ours}
+
+
+def _apart(batch: Batch) -> tuple[Batch, NDArray[np.intp]]:
+    """Each document of a batch as a window, and for each row of the batch its row there.
+
+    A state that goes over rows is hidden by no mask. What stands behind a shorter document is not scored.
+    """
+    starts = batch.starts.reshape(-1)
+    rows = np.arange(len(starts))
+    firsts = np.flatnonzero(starts == rows)
+    window = np.searchsorted(firsts, rows, "right") - 1
+    place = rows - firsts[window]
+    shape = (len(firsts), int(place.max()) + 1)
+    tokens, targets, positions = (
+        np.zeros(shape, np.int32),
+        np.full(shape, -1, np.int32),
+        np.zeros(shape, np.int32),
+    )
+    for into, given in ((tokens, batch.tokens), (targets, batch.targets), (positions, batch.positions)):
+        into[window, place] = given.reshape(-1)
+    begins = np.repeat(np.arange(shape[0], dtype=np.int32)[:, None] * np.int32(shape[1]), shape[1], 1)
+    return Batch(tokens, targets, positions, begins), window * shape[1] + place
 
 
 def _model(torch: Any, hp: HyperParameters, fields: dict[str, Any]) -> Any:

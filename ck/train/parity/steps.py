@@ -17,7 +17,7 @@ from ck.frontend.template import Template
 from ck.runtime.trainable import Hyper, Trainable
 from ck.train.batches import Batch
 from ck.train.config import OptimConfig
-from ck.train.parity.figures import Check, Figure, excess, excesses, relatives, worst
+from ck.train.parity.figures import Check, Figure, excess, excesses, steady_relatives, worst
 from ck.train.parity.peer import Peer
 from ck.train.trainer import rows_of
 
@@ -128,7 +128,7 @@ class _Sides:
         self.detail: dict[str, Any] = {}
 
     def figures(self, ours: Tensors, theirs: Any, exact: Any) -> list[Figure]:
-        near, beyond = relatives(ours, theirs), excesses(ours, theirs, exact)
+        near, beyond = steady_relatives(ours, theirs, exact, RELATIVE), excesses(ours, theirs, exact)
         self.detail = {f"{self.name}, relative": near, f"{self.name}, excess over f32": beyond}
         together = excess(ours, theirs, exact)
         missing = sorted(theirs.keys() ^ ours.keys())

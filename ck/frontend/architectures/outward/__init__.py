@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ck.frontend.architectures import ARCHITECTURES, FAMILIES
 from ck.frontend.architectures.outward.config import ConfigReader, written
+from ck.frontend.decays import is_filter
 from ck.frontend.hyperparameters import HyperParameters
 
 Array = NDArray[np.floating[Any]]
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | list[int] | NDArray[np.bool_]
 # What a tensor holds: values of a parameter, or its gradient or an optimizer's moment, to which a constant
 # that a convention adds to the values does not apply.
 Kind = Literal["weight", "gradient", "moment"]
@@ -95,6 +96,11 @@ def family_of_config(config: ConfigReader) -> str:
         found = ", ".join(map(written, cast(list[Any], classes))) if isinstance(classes, list) else classes
         raise config.unsupported(f"field architectures must be [{known.name}], found {written(found)}")
     return known.family
+
+
+def outward_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that transformers has for the tensor with this GGUF name and shape."""
+    return (shape[0], 1, shape[1]) if is_filter(name) else shape
 
 
 def find_outward(name: str) -> Outward | None:

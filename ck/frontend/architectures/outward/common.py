@@ -97,11 +97,14 @@ def common_metadata(hp: HyperParameters) -> dict[str, Scalar]:
     return {f"{hp.arch}.{name}": value for name, value in values.items()}
 
 
-def common_config(hp: HyperParameters) -> dict[str, Any]:
-    """The fields of config.json that all families spell alike. Raises UnsupportedError."""
+def common_config(hp: HyperParameters, partial: bool = False) -> dict[str, Any]:
+    """The fields of config.json that all families spell alike; `partial`: of a head some columns may turn.
+
+    Raises UnsupportedError.
+    """
     if hp.d_model % hp.n_heads:
         raise refusal(hp, "embed_dim", f"a multiple of the {hp.n_heads} heads", hp.d_model)
-    if hp.rope_dims != hp.head_dim:
+    if hp.rope_dims != hp.head_dim and not partial:
         raise refusal(hp, "rope_dims", f"the head's {hp.head_dim}", hp.rope_dims)
     return {
         "vocab_size": hp.n_vocab,
@@ -124,7 +127,7 @@ def common_config(hp: HyperParameters) -> dict[str, Any]:
     }
 
 
-def plain_config(hp: HyperParameters, name: str, kind: str) -> dict[str, Any]:
+def plain_config(hp: HyperParameters, name: str, kind: str, partial: bool = False) -> dict[str, Any]:
     """The fields of config.json of class `name`, model_type `kind`, but those for a window: a gate of SiLU,
     scores divided by the root of the head's width. Raises UnsupportedError."""
     if not math.isclose(hp.attention_scale, 1 / math.sqrt(hp.head_dim), rel_tol=2**-24):
@@ -132,7 +135,7 @@ def plain_config(hp: HyperParameters, name: str, kind: str) -> dict[str, Any]:
     return {
         "architectures": [name],
         "model_type": kind,
-        **common_config(hp),
+        **common_config(hp, partial),
         "hidden_act": "silu",
         "rope_parameters": scaled_rope(hp),
     }
@@ -146,25 +149,26 @@ def refuse_windows(config: ConfigReader) -> None:
         raise config.unsupported("field layer_types must have full_attention only")
 
 
-def read_config(config: ConfigReader, arch: str, rope: Mapping[str, Any] | None = None) -> HyperParameters:
+def read_config(
+    config: ConfigReader, arch: str, rope: Mapping[str, Any] | None = None, partial: bool = False
+) -> HyperParameters:
     """The numbers that all families spell alike in config.json, every layer global.
 
-    rope   transformers' description of the rotary embedding, of a family that keeps it in a place of its own
+    rope      transformers' description of the rotary embedding, of a family that keeps it in a place of its
+              own
+    partial   whether a part of a head may turn
 
     Raises MalformedError, UnsupportedError.
     """
     config.refuse("attention_bias", False)
-    n_heads = config.integer("num_attention_heads", 1, HEAD_LIMIT)
-    given = config.get("num_key_value_heads")
-    n_kv_heads = n_heads if given is None else config.integer("num_key_value_heads", 1, n_heads)
-    if n_heads % n_kv_heads:
-        raise config.error(f"field num_key_value_heads must divide the {n_heads} heads, found {n_kv_heads}")
+    n_heads, n_kv_heads = _heads(config)
     d_model = config.integer("hidden_size", 1, WIDTH_LIMIT)
     head_dim = _head_dim(config, d_model, n_heads)
     if rope is None:
         given_rope = config.get("rope_scaling") or config.get("rope_parameters")
         rope = config.checked_mapping(given_rope, "rotary parameters")
-    fields = read_rope(config, rope, head_dim)
+    rope_dims = _turning(config, rope, head_dim) if partial else head_dim
+    fields = read_rope(config, rope, rope_dims, partial=partial)
     return HyperParameters(
         arch=arch,
         n_layers=config.integer("num_hidden_layers", 1, LAYER_LIMIT),
@@ -176,7 +180,7 @@ def read_config(config: ConfigReader, arch: str, rope: Mapping[str, Any] | None 
         n_vocab=config.integer("vocab_size", 1, VOCAB_LIMIT),
         context_length=config.integer("max_position_embeddings", 1, CONTEXT_LIMIT),
         rms_eps=_rms_eps(config),
-        rope_dims=head_dim,
+        rope_dims=rope_dims,
         rope_base_local=fields["rope_base"],
         sliding_window=0,
         window_pattern=1,
@@ -184,6 +188,15 @@ def read_config(config: ConfigReader, arch: str, rope: Mapping[str, Any] | None 
         tied=config.flag("tie_word_embeddings"),
         **fields,
     )
+
+
+def _heads(config: ConfigReader) -> tuple[int, int]:
+    n_heads = config.integer("num_attention_heads", 1, HEAD_LIMIT)
+    given = config.get("num_key_value_heads")
+    n_kv_heads = n_heads if given is None else config.integer("num_key_value_heads", 1, n_heads)
+    if n_heads % n_kv_heads:
+        raise config.error(f"field num_key_value_heads must divide the {n_heads} heads, found {n_kv_heads}")
+    return n_heads, n_kv_heads
 
 
 def _head_dim(config: ConfigReader, d_model: int, n_heads: int) -> int:
@@ -207,8 +220,31 @@ def _rms_eps(config: ConfigReader) -> float:
     return eps
 
 
+def _share(config: ConfigReader, given: Mapping[str, Any]) -> Any:
+    """What `given`, a description of the rotary embedding, says of the part of a head that turns."""
+    return given.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+
+
+def _turning(config: ConfigReader, given: Mapping[str, Any], head_dim: int) -> int:
+    """Columns of a head that turn."""
+    share = _share(config, given)
+    if share is None:
+        return head_dim
+    dims = int(head_dim * share) if type(share) in (int, float) and 0 < share <= 1 else 0
+    if dims < 2 or dims % 2:
+        raise config.error(
+            f"partial_rotary_factor must turn an even number of the {head_dim} columns, found "
+            f"{written(share)}"
+        )
+    return dims
+
+
 def read_rope(
-    config: ConfigReader, given: Mapping[str, Any], dims: int, theta: str = "rope_theta"
+    config: ConfigReader,
+    given: Mapping[str, Any],
+    dims: int,
+    theta: str = "rope_theta",
+    partial: bool = False,
 ) -> dict[str, Any]:
     """The fields of HyperParameters that describe a rotary embedding of `dims` columns.
 
@@ -216,9 +252,9 @@ def read_rope(
     names no base, that is the field `theta`. Raises MalformedError, UnsupportedError.
     """
     what = "rotary parameters"
-    partial = given.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if partial is not None and partial != 1:
-        raise config.unsupported(f"partial_rotary_factor must be absent or 1, found {written(partial)}")
+    share = _share(config, given)
+    if share is not None and share != 1 and not partial:
+        raise config.unsupported(f"partial_rotary_factor must be absent or 1, found {written(share)}")
     named = given.get("rope_theta")
     base = config.positive(theta) if named is None else config.checked_positive(named, f"base of {what}")
     kind = given.get("rope_type", given.get("type", "default"))
