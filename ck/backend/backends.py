@@ -10,9 +10,10 @@ from the cache needs `load` alone.
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ck.errors import InternalError, UsageError
+from ck.errors import InternalError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -32,6 +33,8 @@ class Backend(ABC):
     name: ClassVar[str]
     source_name: ClassVar[str]
     object_name: ClassVar[str]
+    # The text of a program that holds nothing.
+    nothing: ClassVar[str]
 
     @abstractmethod
     def emit(self, module: "ModuleOp") -> str:
@@ -57,11 +60,24 @@ class Backend(ABC):
     def load(self, path: Path) -> Loaded:
         """The program in the file `path`, in this process. Raises MachineError when it does not load."""
 
+    def works(self) -> bool:
+        """Whether a program that holds nothing is made: if so, one that is not made is wrong itself."""
+        with TemporaryDirectory(prefix="ck-works-") as folder:
+            source, target = Path(folder, self.source_name), Path(folder, self.object_name)
+            source.write_text(self.nothing)
+            try:
+                self.build(source, target)
+                self.load(target)
+            except MachineError:
+                return False
+        return True
+
 
 class CBackend(Backend):
     """C text, the system's compiler."""
 
     name, source_name, object_name = "c", "program.c", "program.so"
+    nothing = "const unsigned long ck_context_hash = 0;\n"
 
     def emit(self, module: "ModuleOp") -> str:
         from ck.backend.c.program import emit_program
@@ -98,6 +114,7 @@ class LlvmBackend(Backend):
     """LLVM IR text, llvmlite: no compiler runs."""
 
     name, source_name, object_name = "llvm", "program.ll", "program.o"
+    nothing = "; nothing\n"
 
     def emit(self, module: "ModuleOp") -> str:
         from ck.backend.llvm.program import emit_program

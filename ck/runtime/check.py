@@ -36,7 +36,7 @@ from ck.passes.pipeline import STAGES, TRAINING_STAGES
 from ck.passes.reproducer import PassCrash
 from ck.runtime.check_failure import keep_in_cache, run_checked
 from ck.runtime.check_weights import StoredWeights
-from ck.runtime.compilation import compile_module, model_graph, plan_of, training_graph
+from ck.runtime.compilation import backend_crash, compile_module, model_graph, plan_of, training_graph
 from ck.runtime.paths import cache_root
 from ck.runtime.program import Program, pointer_table
 
@@ -63,7 +63,7 @@ class CompiledCheck:
     def compiled(self, module: ModuleOp, backends: Sequence[str] = BACKENDS) -> Iterator[tuple[str, Line]]:
         """Compile a scheduled module that the checker has just seen; a line for each backend and entry.
 
-        A backend without its compiler says so. Raises CheckFailure, PassCrash.
+        A backend without a compiler that works says so. Raises CheckFailure, PassCrash.
         """
         first: dict[tuple[str, Case], Outcome] = {}
         for name in backends:
@@ -71,12 +71,20 @@ class CompiledCheck:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     made_by.require()
-                    program = compile_module(module, made_by, Path(folder))
+                    program = self._program(module, made_by, Path(folder))
                 except MachineError as error:
                     yield name, Line("", KERNELS, reason=str(error))
                     continue
                 for entry in entries(module):
                     yield name, self._entry(module, program, made_by, entry, first)
+
+    def _program(self, module: ModuleOp, made_by: Backend, folder: Path) -> Path:
+        try:
+            return compile_module(module, made_by, folder)
+        except MachineError as error:
+            if not made_by.works():
+                raise
+            raise backend_crash("--check", module, made_by, error) from error
 
     def _entry(
         self,

@@ -175,9 +175,14 @@ def _replayed_by(option: str, module: ModuleOp, made_by: Backend) -> Generator[N
     except (CkError, OSError):
         raise
     except Exception as error:
-        before = module.clone()
-        mark(before, ORDER[-1].name)
-        raise PassCrash.raised(f"backend {made_by.name}", error, str(before), [], [option]) from error
+        raise backend_crash(option, module, made_by, error) from error
+
+
+def backend_crash(option: str, module: ModuleOp, made_by: Backend, error: Exception) -> PassCrash:
+    """What is raised when `made_by` does not make a program of `module`; `option` of ck-opt replays it."""
+    before = module.clone()
+    mark(before, ORDER[-1].name)
+    return PassCrash.raised(f"backend {made_by.name}", error, str(before), [], [option])
 
 
 def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any]:

@@ -81,13 +81,17 @@ def no_llvm(module: ModuleOp) -> str:
     return "no LLVM"
 
 
+def no_c(module: ModuleOp) -> str:
+    return "no C"
+
+
 def compiled() -> None:
     small = ck.template("llama", layers=1, embed_dim=32, hidden_dim=32, num_heads=2, vocab_size=64)
     ck.compile(small, mode="train", batch=1, seq=8, backend="llvm")
 
 
-def checked() -> None:
-    check_road(random_graph(0).module, {}, lambda line: None, ("llvm",))
+def checked(name: str = "llvm") -> None:
+    check_road(random_graph(0).module, {}, lambda line: None, (name,))
 
 
 @pytest.mark.parametrize(
@@ -114,5 +118,19 @@ def test_a_backend_that_crashes_leaves_the_program(
         (file,) = (tmp_path / "reproducers").iterdir()
         (note,) = crash.value.__notes__
         assert note == f"{file} holds the IR before it; to replay it: ck-opt --reproduce {file}"
+        assert opt.run(["--reproduce", str(file)]) == 70
+    assert opt.run(["--reproduce", str(file)]) == 0
+
+
+def test_text_that_a_working_compiler_refuses_is_a_crash(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was taken for a compiler that does not work: not compared, exit code 0."""
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path))
+    with monkeypatch.context() as broken:
+        broken.setattr("ck.backend.c.program.emit_program", no_c)
+        with pytest.raises(PassCrash, match=r"^backend c raised CompilerError: .* failed, exit code 1"):
+            checked("c")
+        (file,) = (tmp_path / "reproducers").iterdir()
         assert opt.run(["--reproduce", str(file)]) == 70
     assert opt.run(["--reproduce", str(file)]) == 0
