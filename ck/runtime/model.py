@@ -155,7 +155,7 @@ def compile_model(
     context_len  positions of a sequence; None is the smaller of the model's and 4096, 0 the model's
     kv           f16 or f32
     dtype        None keeps the model's storage types; "f32" dequantises every weight
-    quantize     q8_0, q5_0 or q4_1: how the matrices of a folder or an object are stored
+    quantize     q8_0, q6_k, q5_0, q4_k or q4_1: how the matrices of a folder or an object are stored
     tokenizer    the transformers tokenizer of a model in this process; text needs it
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most

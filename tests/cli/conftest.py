@@ -49,6 +49,7 @@ def model(tmp_path: Path) -> str:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Call to replace `ck.compile`; the list it returns gets the calls."""
+
     def install(**settings: Any) -> list[Any]:
         calls = list[Any]()
         monkeypatch.setattr(ck, "compile", compiler(calls=calls, **settings), raising=False)

@@ -16,6 +16,7 @@ from ck.frontend.decays import is_filter, with_decays
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import GgufModel
+from ck.frontend.quantize import FALLBACKS, quantize_rows
 from ck.frontend.rope import DIVISORS
 from ck.frontend.vocabulary import read_vocabulary
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
@@ -23,9 +24,8 @@ from ck.train.export.gguf_header import write_header
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
 
-# Storage types of matrices -> what general.file_type calls a file of them (llama.h, llama_ftype). The gguf
-# package quantises to more types, and ck reads more: these are those that both do.
-STORAGE_TYPES = {"f32": 0, "f16": 1, "q4_1": 3, "q8_0": 7, "q5_0": 8, "bf16": 32}
+# Storage types of matrices -> what general.file_type calls a file of them (llama.h, llama_ftype).
+STORAGE_TYPES = {"f32": 0, "f16": 1, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q4_k": 14, "q6_k": 18, "bf16": 32}
 _QUANTIZATION_VERSION = 2
 
 
@@ -65,26 +65,29 @@ def export_gguf(
     numbers = {DIVISORS: np.array(hp.rope_divisors, np.float32)} if hp.rope_divisors else {}
     weights, shapes = {**weights, **numbers}, {**shapes, **{n: v.shape for n, v in numbers.items()}}
     with disk_errors(path), replacing(path) as file:
-        stored = {name: storage if _is_matrix(name, shape) else "f32" for name, shape in shapes.items()}
+        stored = {name: _stored_as(storage, name, shape) for name, shape in shapes.items()}
         write_header(file.name, hp.arch, keys, shapes, stored)
         _append(file, (_encode(n, checked_tensor(weights, n, shapes[n]), stored[n]) for n in shapes))
         _check_header(path, Path(file.name), hp)
 
 
-def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether the tensor is stored as it is asked for."""
-    return len(shape) > 1 and not is_filter(name)
+def _stored_as(storage: str, name: str, shape: tuple[int, ...]) -> str:
+    """The type of a tensor where matrices are asked for as `storage`: vectors and filters are f32."""
+    if len(shape) < 2 or is_filter(name):
+        return "f32"
+    fits = shape[-1] % BY_NAME[storage].block == 0
+    return storage if fits else FALLBACKS.get(storage, storage)
 
 
 def _check_storage(storage: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if storage not in STORAGE_TYPES:
         known = ", ".join(STORAGE_TYPES)
         raise UsageError(f"storage type: must be one of {known}, found {storage}")
-    block = BY_NAME[storage].block
     for name, shape in shapes.items():
-        if _is_matrix(name, shape) and shape[-1] % block:
+        of = BY_NAME[_stored_as(storage, name, shape)]
+        if shape[-1] % of.block:
             raise UsageError(
-                f"{name}: rows must be multiples of {block} to be stored as {storage}, found {shape[-1]}; "
+                f"{name}: rows must be multiples of {of.block} to be stored as {of.name}, found {shape[-1]}; "
                 "choose f32, f16 or bf16"
             )
 
@@ -105,7 +108,8 @@ def _encode(name: str, values: NDArray[np.float32], storage: str) -> NDArray[Any
     if storage == "f16" and np.abs(values).max() > np.finfo(np.float16).max:
         found = np.abs(values).max()
         raise UnsupportedError(f"{name}: must be below 65504 to be stored as f16, found {found}; choose bf16")
-    return quantize(values, GGMLQuantizationType(BY_NAME[storage].ggml_id))
+    of = BY_NAME[storage]
+    return quantize_rows(values, of) if of.quantized else quantize(values, GGMLQuantizationType(of.ggml_id))
 
 
 def _check_header(path: Path, scratch: Path, hp: HyperParameters) -> None:
