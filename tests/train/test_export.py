@@ -218,8 +218,8 @@ def with_value(name: str, value: float) -> dict[str, Any]:
 REFUSALS = [
     (small("llama", d_ffn=80), "q8_0", None, UsageError,
      "blk.0.ffn_down.weight: rows must be multiples of 32 to be stored as q8_0, found 80; choose f32, f16"),
-    (small("llama"), "q4_k", None, UsageError,
-     "storage type: must be one of f32, f16, q4_1, q8_0, q5_0, bf16, found q4_k"),
+    (small("llama"), "q5_k", None, UsageError,
+     "storage type: must be one of f32, f16, q4_1, q8_0, q5_0, q4_k, q6_k, bf16, found q5_k"),
     (small("llama"), "f16", with_value("output_norm.weight", 1e6), None, ""),
     (small("llama"), "f16", with_value("blk.1.attn_q.weight", -7e4), UnsupportedError,
      "blk.1.attn_q.weight: must be below 65504 to be stored as f16, found 70000.0; choose bf16"),
