@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import MalformedError, UsageError
+from ck.frontend.decays import with_decays
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_file, open_model
 from ck.frontend.model_file import ModelFile
@@ -53,7 +54,9 @@ def open_base(argument: str) -> Base:
     Raises UsageError when there is none, MalformedError and UnsupportedError as its format has it.
     """
     source = open_model(open_file(resolve_model(argument)))
-    return Base(source.file, source.hp, StoredWeights(source.file))
+    # Decays are trained as logarithms.
+    hp, weights = with_decays(source.hp, StoredWeights(source.file), logarithms=True)
+    return Base(source.file, hp, weights)
 
 
 def reopen_base(run: Path) -> Base:

@@ -60,6 +60,22 @@ def test_a_run_begins_with_the_weights_and_keeps_the_tokenizer() -> None:
     assert start("./next", Path("run"), steps=1).step == 1
 
 
+def test_decays_that_a_file_holds_as_factors_are_trained_as_logarithms() -> None:
+    """In a GGUF file a decay is -e^w; what training moves is w, as transformers has it."""
+    base = write_base(Path("base.gguf"), "qwen35")
+    start("./run", base)
+    first, last = tensors(Path("run"), 0), tensors(Path("run"), 4)
+    logarithms = [name for name in first if name.startswith("blk.") and name.endswith("ssm_a_log")]
+    stored = StoredWeights(open_file(base))
+    assert len(logarithms) == len([name for name in stored if name.endswith("ssm_a")]) > 0
+    for name in logarithms:
+        factor = stored[name.removesuffix("_log")]
+        np.testing.assert_allclose(-np.exp(first[name]), factor, rtol=1e-6)
+        assert (first[name] != last[name]).all()
+    start("./low", base, **LORA | {"steps": 1})
+    assert ck.compile("./run", context_len=64).generate("the", max_tokens=2, temp=0) is not None
+
+
 def test_a_resumed_run_with_adapters_is_the_run() -> None:
     base = write_base(Path("base.gguf"))
     start("./straight", base, **LORA)
