@@ -72,7 +72,8 @@ def test_decays_that_a_file_holds_as_factors_are_trained_as_logarithms() -> None
         factor = stored[name.removesuffix("_log")]
         np.testing.assert_allclose(-np.exp(first[name]), factor, rtol=1e-6)
         assert (first[name] != last[name]).all()
-    start("./low", base, **LORA | {"steps": 1})
+    start("./low", base, lora="r=2", steps=1)
+    promote("./run", 4, quiet)
     assert ck.compile("./run", context_len=64).generate("the", max_tokens=2, temp=0) is not None
 
 
