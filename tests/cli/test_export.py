@@ -126,19 +126,12 @@ def test_a_file_becomes_another_or_a_folder(ck_main: Any, tmp_path: Path) -> Non
     assert (config["bos_token_id"], config["eos_token_id"], config["rms_norm_eps"]) == (1, 2, 1e-05)
 
 
+TYPES = "f32, f16, q4_1, q8_0, q5_0, q4_k, q6_k, bf16"
+FORMATS = f"--to: must be hf, peft, gguf or gguf:TYPE with TYPE of {TYPES}, found"
 MISTAKES = [
-    (
-        "--to",
-        "onnx",
-        "--to: must be hf, peft, gguf or gguf:TYPE with TYPE of f32, f16, q4_1, q8_0, q5_0, bf16, found onnx",
-    ),
-    ("--to", "gguf:q4_k", "--to: the type must be one of f32, f16, q4_1, q8_0, q5_0, bf16, found gguf:q4_k"),
-    (
-        "--to",
-        "hf:f16",
-        "--to: must be hf, peft, gguf or gguf:TYPE with TYPE of f32, f16, q4_1, q8_0, q5_0, bf16, "
-        "found hf:f16",
-    ),
+    ("--to", "onnx", f"{FORMATS} onnx"),
+    ("--to", "gguf:q5_k", f"--to: the type must be one of {TYPES}, found gguf:q5_k"),
+    ("--to", "hf:f16", f"{FORMATS} hf:f16"),
     ("--step", "3", "--step: needs a training run, tiny.gguf is a model file"),
 ]
 
