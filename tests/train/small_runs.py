@@ -47,7 +47,11 @@ def spawn(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def template(family: str = "llama", **changes: Any) -> Template:
-    return ck.template(family, **(MODEL | changes))
+    """A small model; of a family with recurrent layers, with one of attention as well."""
+    made = ck.template(family, **(MODEL | changes))
+    if made.hp.recurrent_layers and "attention_interval" not in changes:
+        made = ck.template(family, **(MODEL | {"attention_interval": made.hp.n_layers} | changes))
+    return made
 
 
 def documents(lengths: list[int], seed: int = 0) -> Rows:
