@@ -2,7 +2,7 @@
 
 Matrices are random blocks of the file's storage type, drawn as bytes: a type whose blocks do not divide a row
 gives way to Q8_0, as in files of llama.cpp, or to F32. Scales are such that a product keeps rows about as
-long as they were. Gains and biases are those of a new model.
+long as they were. Gains, biases and decays are those of a new model.
 
     q8_0   32 numbers d q            q any int8                 d = 1 / (74 sqrt(K))
     q4_k   256 numbers 8 d (q - 7.5) q from 0 to 15, uniform    d = 1 / (8 * 4.6 sqrt(K))
@@ -17,6 +17,7 @@ import numpy as np
 from ck.dtypes import BY_NAME, StorageType
 from ck.frontend.architectures import find_architecture
 from ck.frontend.architectures.outward import find_outward
+from ck.frontend.decays import with_decays
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.initializers import initial_weights
 from ck.train.corpus import Document
@@ -37,10 +38,9 @@ def write_model(path: Path, hp: HyperParameters, storage: str, seed: int = 0) ->
     architecture, family = find_architecture(hp.arch), find_outward(hp.arch)
     assert architecture is not None
     assert family is not None
-    shapes = architecture.tensor_shapes(hp)
-    vectors = initial_weights(
-        {name: shape for name, shape in shapes.items() if len(shape) == 1}, "zeros", seed
-    )
+    of_vectors = {name: shape for name, shape in architecture.tensor_shapes(hp).items() if len(shape) == 1}
+    hp, drawn = with_decays(hp, initial_weights(of_vectors, "zeros", seed), logarithms=False)
+    shapes, vectors = architecture.tensor_shapes(hp), dict(drawn)
     if hp.rope_divisors:
         vectors["rope_freqs.weight"] = np.array(hp.rope_divisors, np.float32)
         shapes = shapes | {"rope_freqs.weight": (len(hp.rope_divisors),)}

@@ -65,6 +65,13 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         "q4_k",
         config("qwen3", (28, 1024, 16, 8, 128, 3072, 151936, 40960), rope_theta=1e6, **TIED),
     ),
+    "Qwen3.5-0.8B": (
+        "q4_k",
+        config(
+            "qwen3_5_text", (24, 1024, 8, 2, 256, 3584, 248320, 262144), linear_num_value_heads=16, **TIED,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25},
+        ),
+    ),
     "Gemma 3 270M": (
         "q8_0",
         config("gemma3_text", (18, 640, 4, 1, 256, 2048, 262144, 32768), sliding_window=512),
