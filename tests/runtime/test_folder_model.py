@@ -17,10 +17,13 @@ import ck
 from ck.errors import UnsupportedError, UsageError
 from ck.frontend.architectures import ARCHITECTURES
 from ck.frontend.architectures.outward import find_outward
+from ck.frontend.decays import with_decays
 from ck.frontend.model import open_file
 from ck.runtime.resolve import resolve_model
+from ck.runtime.weights import read_tensor
 from ck.train.corpus import Document
 from ck.train.export.gguf_file import export_gguf
+from ck.train.export.source import StoredWeights
 from ck.train.tokenizer_training import gguf_vocabulary, train_tokenizer
 from tests.frontend.folders import (
     PROSE,
@@ -36,6 +39,10 @@ ROOT = Path(__file__).parents[2]
 IDS = np.random.default_rng(3).integers(0, N_VOCAB, 100, dtype=np.int32).tolist()
 # DESIGN's tier of logits against transformers.
 MAX_ABS = 1e-3
+# A decay -e^w is rounded by numpy in a file, by ck's own exponential in a program of the folder: one may be
+# the other's neighbour. Logits then differ by their last bits (2e-6 of 4 measured), and by more where an
+# input of a quantised product falls on the next of its steps (3e-4 measured).
+LAST_BITS, NEXT_STEP = 1e-5, 2e-3
 # Every family in f32; what a type does is the same in all.
 CASES = [(arch, "float32") for arch in ARCHITECTURES]
 CASES += [(arch, dtype) for arch in ("gemma3", "llama") for dtype in ("float16", "bfloat16")]
@@ -94,7 +101,9 @@ def test_a_folder_gives_transformers_logits_and_the_bits_of_its_gguf(
     assert np.array_equal(live(IDS), ours)
     want = logits(model)
     gguf = as_gguf(model, arch, tmp_path / "model.gguf", stored)
-    assert np.array_equal(ck.compile(gguf, kv="f32")(IDS), ours)
+    of_gguf = ck.compile(gguf, kv="f32")(IDS)
+    atol = LAST_BITS if small(arch).recurrent_layers else 0
+    np.testing.assert_allclose(of_gguf, ours, rtol=0, atol=atol)
     worst = float(np.abs(ours - want).max())
     measured(f"folder {arch} {dtype}: max abs {worst:.1e} of {np.abs(want).max():.1f}")
     assert worst <= MAX_ABS
@@ -109,8 +118,14 @@ def test_quantised_on_load_is_the_quantised_file(arch: str, quantize: str, tmp_p
     folder = open_file(write_folder(tmp_path / "folder", hp), quantize)
     export_gguf(tmp_path / "model.gguf", hp, weights, vocabulary(), quantize)
     gguf = open_file(tmp_path / "model.gguf")
-    assert folder.tensors.keys() == gguf.tensors.keys()
+    _, factors = with_decays(folder.hyperparameters(), StoredWeights(folder), logarithms=False)
+    assert factors.keys() == gguf.tensors.keys()
     for name, tensor in gguf.tensors.items():
+        if name not in folder.tensors:
+            # A decay, of which a folder has the logarithm.
+            assert tensor.storage.name == "f32"
+            assert np.array_equal(factors[name], read_tensor(gguf, name)), name
+            continue
         assert folder.tensors[name].storage == tensor.storage
         whole = gguf.rows(name, 0, tensor.shape[0])
         # More rows than are quantised at a time, in pieces that divide nothing.
@@ -119,14 +134,16 @@ def test_quantised_on_load_is_the_quantised_file(arch: str, quantize: str, tmp_p
 
 
 @pytest.mark.parametrize("backend", ["c", "llvm"])
-def test_quantised_on_load_computes_as_the_quantised_file(backend: str, tmp_path: Path) -> None:
-    hp = small("gemma3")
-    folder = write_folder(tmp_path / "folder", hp)
-    export_gguf(tmp_path / "model.gguf", hp, random_weights(hp), vocabulary(), "q8_0")
+@pytest.mark.parametrize("arch", ["gemma3", "qwen35"])
+def test_quantised_on_load_computes_as_the_quantised_file(arch: str, backend: str, tmp_path: Path) -> None:
+    hp = small(arch)
+    weights = random_weights(hp, 1)
+    folder = write_folder(tmp_path / "folder", hp, weights)
+    export_gguf(tmp_path / "model.gguf", hp, weights, vocabulary(), "q8_0")
     ours = ck.compile(folder, quantize="q8_0", backend=backend)
     assert ours.info["model"]["quantize"] == "q8_0"
     want = ck.compile(tmp_path / "model.gguf", backend=backend)(IDS)
-    assert np.array_equal(ours(IDS), want)
+    np.testing.assert_allclose(ours(IDS), want, rtol=0, atol=NEXT_STEP if hp.recurrent_layers else 0)
     exact = ck.compile(folder, backend=backend)(IDS)
     assert 0 < np.abs(exact - want).max() < 1
     dequantised = ck.compile(folder, quantize="q8_0", dtype="f32", backend=backend)(IDS)
