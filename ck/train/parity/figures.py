@@ -96,16 +96,10 @@ def relatives(ours: Tensors, theirs: Tensors) -> dict[str, float]:
     }
 
 
-def steady_relatives(ours: Tensors, theirs: Tensors, exact: Tensors, limit: float) -> dict[str, float]:
-    """`relatives`; of a tensor in which theirs is further than `limit` from `exact`, to that.
-
-    A sum that cancels may leave f32 with little: the slope of a decay that forgets everything is one.
-    """
-    own = relatives(theirs, exact)
-    steady = relatives(ours, theirs)
-    return {
-        name: value if own[name] > limit else steady[name] for name, value in relatives(ours, exact).items()
-    }
+def nearer_relatives(ours: Tensors, theirs: Tensors, exact: Tensors) -> dict[str, float]:
+    """`relatives` to theirs in f32 or in f64, `exact`, whichever is nearer."""
+    to_theirs = relatives(ours, theirs)
+    return {name: min(value, to_theirs[name]) for name, value in relatives(ours, exact).items()}
 
 
 def cosines(ours: Tensors, theirs: Tensors) -> dict[str, float]:
