@@ -4,6 +4,7 @@ A drawing asks one thing of whoever drives it: `choose(options)`, which takes on
 the simplest. Hypothesis drives it with a strategy, `random.Random(seed).choice` for a fixed program.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -57,7 +58,7 @@ class Value:
     columns: int
 
 
-class Drawing:
+class Drawing(ABC):
     """A graph in the making."""
 
     # How often each step is offered.
@@ -369,14 +370,14 @@ class Drawing:
         w = self.matrix(self.n_vocab, columns)
         self.keep(self.add(EmbedOp, self._input("tokens"), w), 1, columns)
 
+    @abstractmethod
     def attend(self) -> None:
         """Attention, as the kind of program has it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def convolve(self) -> None:
         """A filter of every column, as the kind of program has it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recall(self) -> None:
         """A delta rule, as the kind of program has it."""
-        raise NotImplementedError
