@@ -10,7 +10,7 @@ import numpy as np
 
 from ck.errors import UsageError
 from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architecture
-from ck.frontend.gguf import GgufFile
+from ck.frontend.gguf import GgufParts, part_names
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.gguf.label import model_label
 from ck.frontend.hyperparameters import VOCAB_LIMIT, HyperParameters
@@ -33,13 +33,13 @@ class ModelSource:
     architecture: Architecture
 
 
-class GgufModel(GgufFile):
-    """A GGUF file as a `ModelFile`."""
+class GgufModel(GgufParts):
+    """A GGUF file, or the parts of one, as a `ModelFile`."""
 
     @property
     def name(self) -> str:
-        """What the file calls itself, else the file's name."""
-        return self.metadata.text("general.name", self.path.stem)
+        """What the file calls itself, else the file's name without its ending."""
+        return self.metadata.text("general.name", self.stem)
 
     @property
     def licence(self) -> str | None:
@@ -103,13 +103,22 @@ class GgufModel(GgufFile):
         )
 
     def record(self) -> dict[str, Any]:
-        """What run.json keeps."""
-        return {"file": "model.gguf", "path": str(self.path.resolve()), "header_sha256": self.header_digest()}
+        """What run.json keeps; of a model in parts, the first stands for it, and all are listed."""
+        if len(self.parts) == 1:
+            path = str(self.path.resolve())
+            return {"file": "model.gguf", "path": path, "header_sha256": self.header_digest()}
+        # Parts find each other by name, which what a link leads to may not have.
+        names = part_names(f"model-00001-of-{len(self.parts):05d}.gguf")
+        parts = [
+            {"file": name, "path": str(file.path.absolute()), "header_sha256": file.header_digest()}
+            for name, file in zip(names, self.parts, strict=True)
+        ]
+        return {**parts[0], "header_sha256": self.header_digest(), "parts": parts}
 
 
 def open_file(path: str | os.PathLike[str], quantize: str | None = None) -> ModelFile:
-    """The model at `path`, a GGUF file or a folder as transformers saves it, whose matrices are stored as
-    `quantize` when that is given.
+    """The model at `path`, a GGUF file, any part of one, or a folder as transformers saves it, whose matrices
+    are stored as `quantize` when that is given.
 
     Raises UsageError when nothing is there, MalformedError and UnsupportedError as its format has it.
     """
@@ -137,7 +146,7 @@ def open_model(model: str | os.PathLike[str] | ModelFile) -> ModelSource:
     return ModelSource(file, hp, architecture)
 
 
-def _n_vocab(file: GgufFile) -> int:
+def _n_vocab(file: GgufParts) -> int:
     """Rows of the embedding."""
     tensor = file.tensors.get(EMBEDDING)
     if tensor is None:
@@ -171,7 +180,7 @@ def _check_tensors(file: GgufModel, shapes: dict[str, tuple[int, ...]]) -> None:
         raise file.metadata.unsupported(f"tensor {shown(extra)} belongs to a variant that ck does not have")
 
 
-def _with_divisors(file: GgufFile, hp: HyperParameters) -> HyperParameters:
+def _with_divisors(file: GgufParts, hp: HyperParameters) -> HyperParameters:
     """`hp` with what the file's frequencies are divided by, where it has a tensor of that."""
     tensor = file.tensors.get(DIVISORS)
     if tensor is None:

@@ -109,5 +109,9 @@ class ModelFile(Protocol):
         ...
 
     def record(self) -> dict[str, Any]:
-        """What run.json keeps of it: "file" is the link to it in a run directory, None for one in memory."""
+        """What run.json keeps of it.
+
+        "file" is the link to it in a run directory, None for one in memory, and "path" where it leads; of a
+        file that was split, each of the "parts" has both.
+        """
         ...

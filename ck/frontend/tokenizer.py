@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from ck.errors import MalformedError, ResourceError, UsageError
 from ck.frontend.architectures.vocabularies import PRETOKENIZERS
-from ck.frontend.gguf import GgufFile
+from ck.frontend.gguf import GgufFile, GgufParts
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.piece_merges import derive_merges
 from ck.frontend.vocabulary import TokenType, Vocabulary, read_vocabulary
@@ -88,7 +88,7 @@ class Tokenizer:
         return cls(_build(vocabulary, name), _rules(vocabulary), name)
 
     @classmethod
-    def from_gguf(cls, file: GgufFile) -> "Tokenizer":
+    def from_gguf(cls, file: GgufFile | GgufParts) -> "Tokenizer":
         """The tokenizer of a file. Raises MalformedError, UnsupportedError as read_vocabulary does."""
         n_rows = file.tensors[EMBEDDING].shape[0] if EMBEDDING in file.tensors else 0
         return cls.from_vocabulary(read_vocabulary(file.metadata, n_rows), shown(file.path.name))

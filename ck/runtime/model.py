@@ -230,7 +230,7 @@ def _fill(
     from ck.runtime.compilation import compile_into
 
     text = compile_into(directory, file, options, made_by, progress)
-    link = file.record()["file"]
-    if link is not None and file.path is not None:
-        (directory / link).symlink_to(file.path.resolve())
+    record = file.record()
+    for part in () if record["file"] is None else record.get("parts", (record,)):
+        (directory / part["file"]).symlink_to(part["path"])
     return text, None if file.path is None else file.path.resolve()

@@ -7,7 +7,8 @@ programs/<ir key>/               a run directory
     ir/NN-<stage>.mlir           every stage
     build/program.c  program.so  cc.log, or program.ll  program.o
     SHA256SUMS                   of what is loaded; checked before it is
-    model.gguf, model            a link to the model, a file or a folder; none to one that was in memory
+    model.gguf, model            a link to the model, a file or a folder, or to each part of a file;
+                                 none to one that was in memory
 """
 
 import hashlib

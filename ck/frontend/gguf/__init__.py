@@ -1,7 +1,8 @@
 """The GGUF container: a reader that checks every field before it acts on it, and copies nothing."""
 
 from ck.frontend.gguf.metadata import Metadata
+from ck.frontend.gguf.parts import GgufParts, part_names
 from ck.frontend.gguf.reader import GgufFile
 from ck.frontend.gguf.tensors import GgufTensor
 
-__all__ = ["GgufFile", "GgufTensor", "Metadata"]
+__all__ = ["GgufFile", "GgufParts", "GgufTensor", "Metadata", "part_names"]
