@@ -34,8 +34,10 @@ _ROWS = (
     #            name    id block file packed quantized
     StorageType("f32", 0, 1, 4, 64, False),
     StorageType("f16", 1, 1, 2, 32, False),
+    StorageType("q4_0", 2, 32, 18, 288, True),
     StorageType("q4_1", 3, 32, 20, 320, True),
     StorageType("q5_0", 6, 32, 22, 352, True),
+    StorageType("q5_1", 7, 32, 24, 384, True),
     StorageType("q8_0", 8, 32, 34, 544, True),
     StorageType("q4_k", 12, 256, 144, 2368, True),
     StorageType("q6_k", 14, 256, 210, 3360, True),

@@ -30,6 +30,13 @@ typedef CK_PACKED {
 } ck_q8_0;
 _Static_assert(sizeof(ck_q8_0) == 34, "q8_0 in a file");
 
+// value = d * (u - 8); byte i: column i in the low nibble, column i + 16 in the high nibble
+typedef CK_PACKED {
+    uint16_t d;
+    uint8_t q[16];
+} ck_q4_0;
+_Static_assert(sizeof(ck_q4_0) == 18, "q4_0 in a file");
+
 // value = d * u + m; byte i: column i in the low nibble, column i + 16 in the high nibble
 typedef CK_PACKED {
     uint16_t d, m;
@@ -44,6 +51,14 @@ typedef CK_PACKED {
     uint8_t q[16];
 } ck_q5_0;
 _Static_assert(sizeof(ck_q5_0) == 22, "q5_0 in a file");
+
+// value = d * u + m; u as q5_0
+typedef CK_PACKED {
+    uint16_t d, m;
+    uint8_t h[4];
+    uint8_t q[16];
+} ck_q5_1;
+_Static_assert(sizeof(ck_q5_1) == 24, "q5_1 in a file");
 
 // value = d * sc * u - dmin * mn, sc and mn of 6 bits for each of 8 sub-blocks s of 32 columns:
 //   s < 4   sc = scales[s] & 63, mn = scales[s + 4] & 63
@@ -76,6 +91,13 @@ typedef CK_PACKED {
 } ck_r16_q8_0;
 _Static_assert(sizeof(ck_r16_q8_0) == 544, "q8_0 packed");
 
+// d f16 x 16 | q 4 nibble vectors.    value = d * (u - 8)
+typedef CK_PACKED {
+    uint16_t d[16];
+    uint8_t q[4][64];
+} ck_r16_q4_0;
+_Static_assert(sizeof(ck_r16_q4_0) == 288, "q4_0 packed");
+
 // d f16 x 16 | m f16 x 16 | q 4 nibble vectors.    value = d * u + m
 typedef CK_PACKED {
     uint16_t d[16], m[16];
@@ -90,6 +112,14 @@ typedef CK_PACKED {
     uint8_t h[64];
 } ck_r16_q5_0;
 _Static_assert(sizeof(ck_r16_q5_0) == 352, "q5_0 packed");
+
+// d f16 x 16 | m f16 x 16 | q, h as q5_0.    value = d * u + m
+typedef CK_PACKED {
+    uint16_t d[16], m[16];
+    uint8_t q[4][64];
+    uint8_t h[64];
+} ck_r16_q5_1;
+_Static_assert(sizeof(ck_r16_q5_1) == 384, "q5_1 packed");
 
 // d f16 x 16 | dmin f16 x 16 | 8 sub-blocks of 32 columns.    value = d * sc * u - dmin * mn
 typedef CK_PACKED {

@@ -4,7 +4,7 @@
 //   threads  the call computes slice tid of nth (0 <= tid < nth) and returns; results do not depend on nth.
 //            Kernels split by rows take rows [n*tid/nth, n*(tid+1)/nth), all of them the same.
 //   bits     the formula and the order of every sum stand in kernels/<family>/<family>.h.
-// A trailing _<w> is a storage type: f32 f16 bf16 q4_1 q5_0 q8_0 q4_k q6_k. Packed weights (`r16`) and
+// A trailing _<w> is a storage type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q6_k. Packed weights (`r16`) and
 // quantised activations are drawn in blocks.h. Sizes are in elements unless named _bytes.
 #pragma once
 
@@ -12,7 +12,8 @@
 
 #pragma GCC visibility push(default)
 
-#define CK_STORAGE_TYPES(X) X(f32) X(f16) X(bf16) X(q4_1) X(q5_0) X(q8_0) X(q4_k) X(q6_k)
+#define CK_STORAGE_TYPES(X) \
+    X(f32) X(f16) X(bf16) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(q8_0) X(q4_k) X(q6_k)
 
 // linear: y[t][o] = sum_k x[t][k] * w[o][k], y [n][n_out], x [n][n_in] f32, or q16 rows if w is quantised.
 // Split: panels of 16 outputs.

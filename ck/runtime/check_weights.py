@@ -19,8 +19,10 @@ from ck.runtime.weights import dequantize
 # blocks of random bytes have mean 0; and the standard deviation of such a block whose first number is 1.
 _BLOCKS: dict[str, tuple[tuple[tuple[int, float], ...], float]] = {
     "q8_0": (((0, 1.0),), 73.9),
+    "q5_1": (((0, 1.0), (2, -15.5)), 9.23),
     "q5_0": (((0, 1.0),), 9.23),
     "q4_1": (((0, 1.0), (2, -7.5)), 4.61),
+    "q4_0": (((0, 1.0),), 4.61),
     "q4_k": (((0, 1.0), (2, 7.5)), 258.0),
     "q6_k": (((208, 1.0),), 1367.0),
 }

@@ -2,6 +2,8 @@
 // the format's formula alone.
 #pragma once
 
+#include <stddef.h>
+
 #include "../blocks.h"
 #include "../ck_math.h"
 #include "../ck_rt.h"
@@ -10,21 +12,30 @@
 typedef struct {
     const char* name;
     int64_t columns, file_bytes, packed_bytes;
-    // Makes a block of random bytes plausible: scales of about the size of a model's.
-    void (*tame)(uint8_t* block);
+    // Where a file block holds its f16 numbers; one of them twice if it has one.
+    size_t scales[2];
     // The value of column i of a file block.
     double (*value)(const uint8_t* block, int i);
     void (*pack)(void* dst, const void* src_rows, int64_t n_out, int64_t n_in, int tid, int nth);
 } ck_type;
 
-// A random positive f16 between 2^-9 and 2^-5; with_sign: of either sign.
-static inline uint16_t random_scale(bool with_sign) {
-    const uint64_t r = ck_random();
-    return (uint16_t)((r & 0x3ff) | (6 + (r >> 10) % 4) << 10 | (with_sign ? (r >> 20 & 1) << 15 : 0));
+// Makes a block of random bytes plausible: scales of about the size of a model's, between 2^-9 and 2^-5 and of
+// either sign.
+static inline void ck_tame(const ck_type* type, uint8_t* block) {
+    for (int i = 0; i < 2; i++) {
+        const uint64_t r = ck_random();
+        const uint16_t scale = (uint16_t)((r & 0x3ff) | (6 + (r >> 10) % 4) << 10 | (r >> 20 & 1) << 15);
+        memcpy(block + type->scales[i], &scale, sizeof scale);
+    }
 }
 
-static inline void tame_q8_0(uint8_t* block) {
-    ((ck_q8_0*)block)->d = random_scale(true);
+static inline int nibble(const uint8_t* q, int i) {
+    return i < 16 ? q[i] & 15 : q[i - 16] >> 4;
+}
+
+static inline double value_q4_0(const uint8_t* block, int i) {
+    const ck_q4_0* b = (const ck_q4_0*)block;
+    return (double)ck_f16_float(b->d) * (nibble(b->q, i) - 8);
 }
 
 static inline double value_q8_0(const uint8_t* block, int i) {
@@ -32,32 +43,23 @@ static inline double value_q8_0(const uint8_t* block, int i) {
     return (double)ck_f16_float(b->d) * b->q[i];
 }
 
-static inline int nibble(const uint8_t* q, int i) {
-    return i < 16 ? q[i] & 15 : q[i - 16] >> 4;
-}
-
-static inline void tame_q4_1(uint8_t* block) {
-    ((ck_q4_1*)block)->d = random_scale(true);
-    ((ck_q4_1*)block)->m = random_scale(true);
-}
-
 static inline double value_q4_1(const uint8_t* block, int i) {
     const ck_q4_1* b = (const ck_q4_1*)block;
     return (double)ck_f16_float(b->d) * nibble(b->q, i) + (double)ck_f16_float(b->m);
 }
 
-static inline void tame_q5_0(uint8_t* block) {
-    ((ck_q5_0*)block)->d = random_scale(true);
+static inline int fifth(const uint8_t* q, const uint8_t* h, int i) {
+    return nibble(q, i) | (h[i / 8] >> (i % 8) & 1) << 4;
 }
 
 static inline double value_q5_0(const uint8_t* block, int i) {
     const ck_q5_0* b = (const ck_q5_0*)block;
-    return (double)ck_f16_float(b->d) * ((nibble(b->q, i) | (b->h[i / 8] >> (i % 8) & 1) << 4) - 16);
+    return (double)ck_f16_float(b->d) * (fifth(b->q, b->h, i) - 16);
 }
 
-static inline void tame_q4_k(uint8_t* block) {
-    ((ck_q4_k*)block)->d = random_scale(true);
-    ((ck_q4_k*)block)->dmin = random_scale(true);
+static inline double value_q5_1(const uint8_t* block, int i) {
+    const ck_q5_1* b = (const ck_q5_1*)block;
+    return (double)ck_f16_float(b->d) * fifth(b->q, b->h, i) + (double)ck_f16_float(b->m);
 }
 
 static inline double value_q4_k(const uint8_t* block, int i) {
@@ -76,10 +78,6 @@ static inline double value_q4_k(const uint8_t* block, int i) {
     return (double)ck_f16_float(b->d) * sc * u - (double)ck_f16_float(b->dmin) * mn;
 }
 
-static inline void tame_q6_k(uint8_t* block) {
-    ((ck_q6_k*)block)->d = random_scale(true);
-}
-
 static inline double value_q6_k(const uint8_t* block, int i) {
     const ck_q6_k* b = (const ck_q6_k*)block;
     const int half = i / 128, k = i % 128 / 32, l = i % 32;
@@ -88,12 +86,18 @@ static inline double value_q6_k(const uint8_t* block, int i) {
     return (double)ck_f16_float(b->d) * b->sc[i / 16] * ((low | high << 4) - 32);
 }
 
-#define CK_TYPE_ROW(w, columns) \
-    {#w, columns, sizeof(ck_##w), sizeof(ck_r16_##w), tame_##w, value_##w, ck_pack_##w}
+#define CK_TYPE_ROW(w, columns, first, second) \
+    {#w, columns, sizeof(ck_##w), sizeof(ck_r16_##w), {offsetof(ck_##w, first), offsetof(ck_##w, second)}, \
+     value_##w, ck_pack_##w},
 
 static const ck_type ck_types[] = {
-    CK_TYPE_ROW(q8_0, 32),  CK_TYPE_ROW(q4_1, 32),  CK_TYPE_ROW(q5_0, 32),
-    CK_TYPE_ROW(q4_k, 256), CK_TYPE_ROW(q6_k, 256),
+    CK_TYPE_ROW(q8_0, 32, d, d)
+    CK_TYPE_ROW(q4_0, 32, d, d)
+    CK_TYPE_ROW(q4_1, 32, d, m)
+    CK_TYPE_ROW(q5_0, 32, d, d)
+    CK_TYPE_ROW(q5_1, 32, d, m)
+    CK_TYPE_ROW(q4_k, 256, d, dmin)
+    CK_TYPE_ROW(q6_k, 256, d, d)
 };
 enum { CK_TYPES = sizeof ck_types / sizeof ck_types[0] };
 
@@ -119,7 +123,7 @@ static inline ck_buffer ck_random_matrix(const ck_type* type, int64_t n_out, int
     for (int64_t i = 0; i < n_bytes; i++)
         ((uint8_t*)rows.p)[i] = (uint8_t)(ck_random() >> 32);
     for (int64_t i = 0; i < n_bytes; i += type->file_bytes)
-        type->tame((uint8_t*)rows.p + i);
+        ck_tame(type, (uint8_t*)rows.p + i);
     return rows;
 }
 

@@ -13,15 +13,29 @@ static double packed_q8_0(const void* block, int row, int i) {
     return (double)ck_f16_float(w->d[row]) * (w->q[i / 4][4 * row + i % 4] - 128);
 }
 
+static double packed_q4_0(const void* block, int row, int i) {
+    const ck_r16_q4_0* w = block;
+    return (double)ck_f16_float(w->d[row]) * (packed_nibble(w->q, row, i) - 8);
+}
+
 static double packed_q4_1(const void* block, int row, int i) {
     const ck_r16_q4_1* w = block;
     return (double)ck_f16_float(w->d[row]) * packed_nibble(w->q, row, i) + (double)ck_f16_float(w->m[row]);
 }
 
+static int packed_fifth(const uint8_t (*q)[64], const uint8_t* h, int row, int i) {
+    return packed_nibble(q, row, i) | (h[4 * row + i % 4] >> i / 4 & 1) << 4;
+}
+
 static double packed_q5_0(const void* block, int row, int i) {
     const ck_r16_q5_0* w = block;
-    const int high = w->h[4 * row + i % 4] >> i / 4 & 1;
-    return (double)ck_f16_float(w->d[row]) * ((packed_nibble(w->q, row, i) | high << 4) - 16);
+    return (double)ck_f16_float(w->d[row]) * (packed_fifth(w->q, w->h, row, i) - 16);
+}
+
+static double packed_q5_1(const void* block, int row, int i) {
+    const ck_r16_q5_1* w = block;
+    return (double)ck_f16_float(w->d[row]) * packed_fifth(w->q, w->h, row, i) +
+           (double)ck_f16_float(w->m[row]);
 }
 
 static double packed_q4_k(const void* block, int row, int i) {
@@ -45,7 +59,8 @@ typedef double packed_value(const void* block, int row, int i);
 static const struct {
     const char* name;
     packed_value* value;
-} values[] = {CK_VALUE_ROW(q8_0) CK_VALUE_ROW(q4_1) CK_VALUE_ROW(q5_0) CK_VALUE_ROW(q4_k) CK_VALUE_ROW(q6_k)};
+} values[] = {CK_VALUE_ROW(q8_0) CK_VALUE_ROW(q4_0) CK_VALUE_ROW(q4_1) CK_VALUE_ROW(q5_0) CK_VALUE_ROW(q5_1)
+                CK_VALUE_ROW(q4_k) CK_VALUE_ROW(q6_k)};
 
 static packed_value* value_of(const char* name) {
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)

@@ -15,6 +15,7 @@ from xdsl.dialects.builtin import FloatAttr, ModuleOp, f32
 import ck
 from ck.backend.backends import BACKENDS, LlvmBackend
 from ck.cli.main import main
+from ck.dtypes import BY_NAME
 from ck.errors import MachineError
 from ck.frontend.architectures import ARCHITECTURES
 from ck.ir.check.cases import HEAVY, Call, cases_of, prime_below
@@ -174,7 +175,7 @@ def test_what_is_no_program_is_not_compiled() -> None:
         assert is_program(module) == (kind is not None and kind.name.startswith("rt-"))
 
 
-@pytest.mark.parametrize("storage", ["f16", "bf16", "f32", "q8_0", "q5_0", "q4_1", "q4_k", "q6_k"])
+@pytest.mark.parametrize("storage", list(BY_NAME))
 def test_made_up_weights_are_what_a_file_stores(storage: str) -> None:
     """The numbers that interpreters take are those that the gguf package reads; their size keeps a row's."""
     of, stored = WeightType.of((48, 512), storage), StoredWeights()

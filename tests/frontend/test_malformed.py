@@ -93,10 +93,11 @@ def test_well_formed_files_that_ck_cannot_read_say_so(tmp_path: Path) -> None:
         with pytest.raises(UnsupportedError, match=match):
             check(path)
 
-    raw = valid.copy()
-    raw.tensor("blk.0.attn_q.weight").kind = 2
-    path.write_bytes(raw.pack())
-    refused("tensor blk.0.attn_q.weight is stored as q4_0, ck reads .*; requantise it")
+    for number, name in ((16, "iq2_xxs"), (34, "tq1_0"), (39, "mxfp4")):
+        raw = valid.copy()
+        raw.tensor("blk.0.attn_q.weight").kind = number
+        path.write_bytes(raw.pack())
+        refused(f"tensor blk.0.attn_q.weight is stored as {name}, ck reads .*; requantise it")
     for key, kind, payload, words in [
         (
             "general.architecture",

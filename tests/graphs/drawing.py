@@ -167,7 +167,7 @@ class Drawing(ABC):
     def storage(self, columns: int) -> str:
         """A type in which a weight of so many columns may be stored."""
         names = ["f32", "f16", "bf16"]
-        names += ["q8_0", "q4_1", "q5_0"] * 2 if columns % 32 == 0 else []
+        names += ["q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] * 2 if columns % 32 == 0 else []
         names += ["q4_k", "q6_k"] * 3 if columns % 256 == 0 else []
         return self.choose(names)
 

@@ -20,7 +20,10 @@ from ck.ir.types import ActivationType, KvType, StateType, WeightType, shape
 
 FOLDER = Path(__file__).parent
 # Where a block of a file holds its f16 numbers, in bytes: random bytes there would be NaN now and then.
-F16_FIELDS = {"q8_0": (0,), "q5_0": (0,), "q4_1": (0, 2), "q4_k": (0, 2), "q6_k": (208,)}
+F16_FIELDS = {
+    "q8_0": (0,), "q5_1": (0, 2), "q5_0": (0,), "q4_1": (0, 2), "q4_0": (0,),
+    "q4_k": (0, 2), "q6_k": (208,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,3 +46,24 @@ static inline ck_block512 ck_nibbles512(const uint8_t (*q)[64]) {
         .u4 = ck_high512(a), .u5 = ck_high512(b), .u6 = ck_high512(c), .u7 = ck_high512(d),
     };
 }
+
+// u with bit 4 set where `bits` has it; the other bits of `bits` may be anything.
+static inline __m512i ck_with_fifth512(__m512i u, __m512i bits) {
+    // u | (bits & 16)
+    return _mm512_ternarylogic_epi32(u, bits, _mm512_set1_epi8(16), 0xf8);
+}
+
+// The vectors of nibble vectors q[4] and of a fifth bit each: bit g of a byte of h is that of group g.
+static inline ck_block512 ck_fifths512(const uint8_t (*q)[64], const uint8_t* p) {
+    const __m512i h = ck_load512(p);
+    ck_block512 block = ck_nibbles512(q);
+    block.u0 = ck_with_fifth512(block.u0, _mm512_slli_epi16(h, 4));
+    block.u1 = ck_with_fifth512(block.u1, _mm512_slli_epi16(h, 3));
+    block.u2 = ck_with_fifth512(block.u2, _mm512_slli_epi16(h, 2));
+    block.u3 = ck_with_fifth512(block.u3, _mm512_slli_epi16(h, 1));
+    block.u4 = ck_with_fifth512(block.u4, h);
+    block.u5 = ck_with_fifth512(block.u5, _mm512_srli_epi16(h, 1));
+    block.u6 = ck_with_fifth512(block.u6, _mm512_srli_epi16(h, 2));
+    block.u7 = ck_with_fifth512(block.u7, _mm512_srli_epi16(h, 3));
+    return block;
+}

@@ -6,13 +6,14 @@
 //   glu         y[t][o] = act(dot_gate[t][o]) * dot_up[t][o], act 0 silu, 1 gelu_tanh (ck_math.h)
 //
 // term, with u the weight's bytes, q = 128 * high + low the activation's 15 bits, dx its scale (blocks.h):
-//   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block: exact in int32, then rounded to f32
-//   q8_0  (d * dx) * (float)(isum - 128 * xs)
-//   q5_0  (d * dx) * (float)(isum - 16 * xs)
-//   q4_1  (d * dx) * (float)isum + m * (dx * (float)xs)
-//   q4_k  (D * dx) * (float)isum + M * (dx * (float)xs), D = d * sc and M = -(dmin * mn), both exact
-//   q6_k  (d * dx) * (float)(sc0 * (isum0 - 32 * xs0) + sc1 * (isum1 - 32 * xs1)), over two halves of 16,
-//         exact in int32 too: 32 columns * 128 * 32 * 16256 < 2^31
+//   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block, isum0, xs0 and isum1, xs1 over its halves of 16:
+//   exact in int32, then rounded to f32
+//   OFFSET      (d * dx) * (float)(isum - offset * xs)
+//                 q4_0 8, q5_0 16, q8_0 128
+//   MIN         (d * dx) * (float)isum + m * (dx * (float)xs)
+//                 q4_1, q5_1; q4_k with d * sc and -(dmin * mn), both exact, for d and m
+//   HALVES      (d * dx) * (float)(sc0 * (isum0 - offset * xs0) + sc1 * (isum1 - offset * xs1))
+//                 q6_k 32; exact in int32 too: 32 columns * 128 * 32 * 16256 < 2^31
 //
 // n         rows of x, y and residual; 0 writes nothing
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y
@@ -29,6 +30,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define CK_KIND_OFFSET 0
+#define CK_KIND_MIN 1
+#define CK_KIND_HALVES 2
 
 typedef struct {
     float* y;

@@ -3,6 +3,8 @@
 #define CK_LINEAR_NAME ck_linear_q4_k__scalar
 #define CK_PACKED_BLOCK ck_r16_q4_k
 #define CK_BLOCK_COLUMNS 256
+#define CK_KIND CK_KIND_MIN
+#define CK_OFFSET 0
 
 static void unpack_block(ck_columns* to, const ck_r16_q4_k* w, int64_t b) {
     for (int c = 0; c < 32; c++)
@@ -14,13 +16,6 @@ static void unpack_block(ck_columns* to, const ck_r16_q4_k* w, int64_t b) {
         to->d[r] *= (float)w->sub[b % 8].sc[r];
         to->m[r] *= -(float)w->sub[b % 8].mn[r];
     }
-}
-
-static void add_term(float* acc, const ck_columns* w, int32_t (*isum)[CK_PANEL], const ck_q16_row* x,
-                     int64_t b) {
-    const float s = x->d[b] * (float)(x->sum[2 * b] + x->sum[2 * b + 1]);
-    for (int r = 0; r < CK_PANEL; r++)
-        acc[r] += w->d[r] * x->d[b] * (float)(isum[0][r] + isum[1][r]) + w->m[r] * s;
 }
 
 #include "scalar.inc"

@@ -4,7 +4,7 @@
 #define CK_PACKED_BLOCK ck_r16_q6_k
 #define CK_BLOCK_COLUMNS 256
 #define CK_KIND CK_KIND_HALVES
-#define CK_OFFSET 0
+#define CK_OFFSET 32
 
 static inline __m256i load_group(const ck_r16_q6_k* w, int64_t b, int g, int h) {
     const ck_r16_q6_k_sub* sub = &w[b / 8].sub[b % 8];

@@ -4,7 +4,7 @@
 #define CK_PACKED_BLOCK ck_r16_q6_k
 #define CK_BLOCK_COLUMNS 256
 #define CK_KIND CK_KIND_HALVES
-#define CK_OFFSET 0
+#define CK_OFFSET 32
 
 // u with bits 4 and 5 set where `bits` has them; the other bits of `bits` may be anything.
 static inline __m512i with_bits(__m512i u, __m512i bits) {

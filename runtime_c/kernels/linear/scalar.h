@@ -21,6 +21,11 @@ static inline int ck_nibble(const uint8_t (*q)[64], int c, int r) {
     return q[c / 4 % 4][4 * r + c % 4] >> c / 16 * 4 & 15;
 }
 
+// A nibble with its fifth bit, bit g of a byte of h for group g.
+static inline int ck_fifth(const uint8_t (*q)[64], const uint8_t* h, int c, int r) {
+    return ck_nibble(q, c, r) | (h[4 * r + c % 4] >> c / 4 & 1) << 4;
+}
+
 static inline void ck_half_floats(float* to, const void* from) {
     for (int r = 0; r < CK_PANEL; r++) {
         uint16_t half;

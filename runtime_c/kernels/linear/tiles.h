@@ -23,7 +23,10 @@ typedef struct {
     float d[CK_PANEL], m[CK_PANEL];
 } ck_wide;
 
-// What a block of one row of x multiplies with. a and b depend on the kind.
+// What a block of one row of x multiplies with, by the kind of term.
+//   OFFSET  a.i = -offset * xs, where isum starts
+//   MIN     a.f = dx * xs, the factor of m
+//   HALVES  a.i, b = -offset * xs0, -offset * xs1, where the sums of bytes start; wide has sc * (u - offset)
 typedef struct {
     float d;
     union {
@@ -32,14 +35,6 @@ typedef struct {
     } a;
     int32_t b;
 } ck_factor;
-
-// The kinds of term (linear.h).
-//   OFFSET  q8_0, q5_0: a.i = -offset * xs, where isum starts
-//   MIN     q4_1, q4_k: a.f = dx * xs, the factor of m
-//   HALVES  q6_k: a.i, b = -32 * xs0, -32 * xs1, where the sums of bytes start; wide has sc * (u - 32)
-#define CK_KIND_OFFSET 0
-#define CK_KIND_MIN 1
-#define CK_KIND_HALVES 2
 
 enum {
     CK_ROWS = 64,       // rows of x at a time

@@ -23,3 +23,26 @@ static inline uint32_t ck_load_u32(const void* p) {
 static inline void ck_store_lane(uint8_t* vector, int row, uint32_t v) {
     memcpy(vector + 4 * row, &v, 4);
 }
+
+// 32 columns of which byte i of q [16] holds column i in its low nibble and column i + 16 in its high one ->
+// nibble vectors. The file's pairs are group v with v + 4: the lanes move as they are.
+static inline void ck_pack_nibbles(uint8_t (*to)[64], int row, const uint8_t* q) {
+    for (int v = 0; v < 4; v++)
+        ck_store_lane(to[v], row, ck_load_u32(q + 4 * v));
+}
+
+// Bits 0, 4, 8, .. 28 of h as the low 8 bits.
+static inline uint32_t ck_every_fourth_bit(uint32_t h) {
+    h &= 0x11111111u;
+    h = (h | h >> 3) & 0x03030303u;
+    h = (h | h >> 6) & 0x000f000fu;
+    return (h | h >> 12) & 0xffu;
+}
+
+// One bit of each of 32 columns, bit i of h -> bit g of byte j of the lane for column 4g + j.
+static inline void ck_pack_bits(uint8_t* to, int row, uint32_t h) {
+    uint32_t bits = 0;
+    for (int j = 0; j < 4; j++)
+        bits |= ck_every_fourth_bit(h >> j) << 8 * j;
+    ck_store_lane(to, row, bits);
+}

@@ -1,0 +1,18 @@
+#include "scalar.h"
+
+#define CK_LINEAR_NAME ck_linear_q5_1__scalar
+#define CK_PACKED_BLOCK ck_r16_q5_1
+#define CK_BLOCK_COLUMNS 32
+#define CK_KIND CK_KIND_MIN
+#define CK_OFFSET 0
+
+static void unpack_block(ck_columns* to, const ck_r16_q5_1* w, int64_t b) {
+    (void)b;
+    for (int c = 0; c < 32; c++)
+        for (int r = 0; r < CK_PANEL; r++)
+            to->u[c][r] = (int16_t)ck_fifth(w->q, w->h, c, r);
+    ck_half_floats(to->d, w->d);
+    ck_half_floats(to->m, w->m);
+}
+
+#include "scalar.inc"
