@@ -25,9 +25,10 @@ LAYERS: dict[str, set[str]] = {
     "passes": {"ir"},
     "backend": {"ir"},
     "runtime": {"backend", "passes", "frontend", "ir"},
+    "evaluate": {"runtime", "frontend"},
     "train": {"runtime", "backend", "passes", "frontend", "ir"},
     "regression": {"train", "runtime", "backend", "passes", "frontend", "ir"},
-    "cli": {"", "regression", "train", "runtime", "backend", "passes", "frontend", "ir"},
+    "cli": {"", "regression", "evaluate", "train", "runtime", "backend", "passes", "frontend", "ir"},
     # The package itself: `ck.compile`, `ck.template`, `ck.train`.
     "": {"train", "runtime", "frontend"},
 }

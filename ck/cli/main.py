@@ -32,6 +32,7 @@ VERBS = {
     "compile": "Print or save what the compiler makes of a model",
     "export": "Write a model for transformers or llama.cpp",
     "bench": "Measure prompt and decode speed",
+    "eval": "Measure how good a model is",
     "train": "Train a small model from text",
     "resume": "Go on with a training run",
     "parity": "Compare a training run with PyTorch",

@@ -23,13 +23,13 @@ T = TypeVar("T", bound=_Dataclass)
 model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+_CTX_SIZE = click.option(
+    "-c",
+    "--ctx-size",
+    type=click.IntRange(min=0),
+    help="Tokens of context; 0 is the model's own. Default: the model's own, at most 4096.",
+)
 _SHAPE_OPTIONS = (
-    click.option(
-        "-c",
-        "--ctx-size",
-        type=click.IntRange(min=0),
-        help="Tokens of context; 0 is the model's own. Default: the model's own, at most 4096.",
-    ),
     click.option("-b", "--chunk", type=click.IntRange(1, 1 << 16), default=512, help="Prompt tokens a step."),
     click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", help="Type of the KV cache."),
     click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type."),
@@ -51,7 +51,7 @@ _BACKEND = click.option(
 
 def shape_options(function: F) -> F:
     """The options of `ProgramOptions` that decide a program's sizes."""
-    for option in reversed(_SHAPE_OPTIONS):
+    for option in reversed((_CTX_SIZE, *_SHAPE_OPTIONS)):
         function = option(function)
     return function
 
@@ -59,6 +59,13 @@ def shape_options(function: F) -> F:
 def program_options(function: F) -> F:
     """All options of `ProgramOptions`."""
     return shape_options(_THREADS(_BACKEND(function)))
+
+
+def window_options(function: F) -> F:
+    """All options of `ProgramOptions` but the context's size, which a verb with windows says itself."""
+    for option in reversed((*_SHAPE_OPTIONS, _THREADS, _BACKEND)):
+        function = option(function)
+    return function
 
 
 @dataclass(frozen=True)
