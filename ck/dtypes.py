@@ -39,8 +39,13 @@ _ROWS = (
     StorageType("q5_0", 6, 32, 22, 352, True),
     StorageType("q5_1", 7, 32, 24, 384, True),
     StorageType("q8_0", 8, 32, 34, 544, True),
+    StorageType("q2_k", 10, 256, 84, 1344, True),
+    StorageType("q3_k", 11, 256, 110, 1824, True),
     StorageType("q4_k", 12, 256, 144, 2368, True),
+    StorageType("q5_k", 13, 256, 176, 2880, True),
     StorageType("q6_k", 14, 256, 210, 3360, True),
+    StorageType("iq4_nl", 20, 32, 18, 288, True),
+    StorageType("iq4_xs", 23, 256, 136, 2208, True),
     StorageType("bf16", 30, 1, 2, 32, False),
 )
 

@@ -4,8 +4,8 @@
 //   threads  the call computes slice tid of nth (0 <= tid < nth) and returns; results do not depend on nth.
 //            Kernels split by rows take rows [n*tid/nth, n*(tid+1)/nth), all of them the same.
 //   bits     the formula and the order of every sum stand in kernels/<family>/<family>.h.
-// A trailing _<w> is a storage type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q6_k. Packed weights (`r16`) and
-// quantised activations are drawn in blocks.h. Sizes are in elements unless named _bytes.
+// A trailing _<w> is a storage type, one of CK_STORAGE_TYPES. Packed weights (`r16`) and quantised activations
+// are drawn in blocks.h. Sizes are in elements unless named _bytes.
 #pragma once
 
 #include <stdint.h>
@@ -13,7 +13,8 @@
 #pragma GCC visibility push(default)
 
 #define CK_STORAGE_TYPES(X) \
-    X(f32) X(f16) X(bf16) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(q8_0) X(q4_k) X(q6_k)
+    X(f32) X(f16) X(bf16) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(q8_0) X(iq4_nl) \
+    X(q2_k) X(q3_k) X(q4_k) X(q5_k) X(q6_k) X(iq4_xs)
 
 // linear: y[t][o] = sum_k x[t][k] * w[o][k], y [n][n_out], x [n][n_in] f32, or q16 rows if w is quantised.
 // Split: panels of 16 outputs.

@@ -17,7 +17,9 @@ typedef struct {
 
 #define CK_ROW(w, columns) {"ck_linear_" #w, columns, sizeof(ck_r16_##w)},
 static const ck_row types[] = {CK_ROW(q8_0, 32) CK_ROW(q4_0, 32) CK_ROW(q4_1, 32) CK_ROW(q5_0, 32)
-                                   CK_ROW(q5_1, 32) CK_ROW(q4_k, 256) CK_ROW(q6_k, 256)};
+                                   CK_ROW(q5_1, 32) CK_ROW(iq4_nl, 32) CK_ROW(q2_k, 256)
+                                   CK_ROW(q3_k, 256) CK_ROW(q4_k, 256) CK_ROW(q5_k, 256)
+                                   CK_ROW(q6_k, 256) CK_ROW(iq4_xs, 256)};
 
 typedef struct {
     ck_linear_fn* kernel;

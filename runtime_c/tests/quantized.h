@@ -62,20 +62,29 @@ static inline double value_q5_1(const uint8_t* block, int i) {
     return (double)ck_f16_float(b->d) * fifth(b->q, b->h, i) + (double)ck_f16_float(b->m);
 }
 
-static inline double value_q4_k(const uint8_t* block, int i) {
-    const ck_q4_k* b = (const ck_q4_k*)block;
-    const int s = i / 32;
-    const uint8_t byte = b->q[32 * (s / 2) + i % 32];
+// Sub-block s of q4_k and q5_k, with u: d * sc * u - dmin * mn.
+static inline double value_of_sub(const uint8_t* scales, int s, uint16_t d, uint16_t dmin, int u) {
     int sc, mn;
     if (s < 4) {
-        sc = b->scales[s] & 63;
-        mn = b->scales[s + 4] & 63;
+        sc = scales[s] & 63;
+        mn = scales[s + 4] & 63;
     } else {
-        sc = (b->scales[s + 4] & 15) | b->scales[s - 4] >> 6 << 4;
-        mn = b->scales[s + 4] >> 4 | b->scales[s] >> 6 << 4;
+        sc = (scales[s + 4] & 15) | scales[s - 4] >> 6 << 4;
+        mn = scales[s + 4] >> 4 | scales[s] >> 6 << 4;
     }
-    const int u = s % 2 ? byte >> 4 : byte & 15;
-    return (double)ck_f16_float(b->d) * sc * u - (double)ck_f16_float(b->dmin) * mn;
+    return (double)ck_f16_float(d) * sc * u - (double)ck_f16_float(dmin) * mn;
+}
+
+static inline double value_q4_k(const uint8_t* block, int i) {
+    const ck_q4_k* b = (const ck_q4_k*)block;
+    const int s = i / 32, u = b->q[32 * (s / 2) + i % 32] >> s % 2 * 4 & 15;
+    return value_of_sub(b->scales, s, b->d, b->dmin, u);
+}
+
+static inline double value_q5_k(const uint8_t* block, int i) {
+    const ck_q5_k* b = (const ck_q5_k*)block;
+    const int s = i / 32, low = b->q[32 * (s / 2) + i % 32] >> s % 2 * 4 & 15;
+    return value_of_sub(b->scales, s, b->d, b->dmin, low | (b->h[i % 32] >> s & 1) << 4);
 }
 
 static inline double value_q6_k(const uint8_t* block, int i) {
@@ -84,6 +93,43 @@ static inline double value_q6_k(const uint8_t* block, int i) {
     const int low = b->ql[64 * half + 32 * (k & 1) + l] >> (k >> 1) * 4 & 15;
     const int high = b->qh[32 * half + l] >> 2 * k & 3;
     return (double)ck_f16_float(b->d) * b->sc[i / 16] * ((low | high << 4) - 32);
+}
+
+// The low two bits of column i of q3_k and q2_k.
+static inline int two_bits(const uint8_t* q, int i) {
+    return q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+}
+
+static inline double value_q3_k(const uint8_t* block, int i) {
+    const ck_q3_k* b = (const ck_q3_k*)block;
+    const int s = i / 16, low = s < 8 ? b->scales[s] & 15 : b->scales[s - 8] >> 4;
+    const int sc = (low | (b->scales[8 + s % 4] >> s / 4 * 2 & 3) << 4) - 32;
+    const int missing = b->h[i % 32] >> i / 32 & 1 ? 0 : 4;
+    return (double)ck_f16_float(b->d) * sc * (two_bits(b->q, i) - missing);
+}
+
+static inline double value_q2_k(const uint8_t* block, int i) {
+    const ck_q2_k* b = (const ck_q2_k*)block;
+    const int scales = b->scales[i / 16];
+    return (double)ck_f16_float(b->d) * (scales & 15) * two_bits(b->q, i) -
+           (double)ck_f16_float(b->dmin) * (scales >> 4);
+}
+
+static inline int iq4_value(int u) {
+    static const int values[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    return values[u];
+}
+
+static inline double value_iq4_nl(const uint8_t* block, int i) {
+    const ck_iq4_nl* b = (const ck_iq4_nl*)block;
+    return (double)ck_f16_float(b->d) * iq4_value(nibble(b->q, i));
+}
+
+static inline double value_iq4_xs(const uint8_t* block, int i) {
+    const ck_iq4_xs* b = (const ck_iq4_xs*)block;
+    const int s = i / 32, low = b->low[s / 2] >> s % 2 * 4 & 15;
+    const int sc = (low | (b->high >> 2 * s & 3) << 4) - 32;
+    return (double)ck_f16_float(b->d) * sc * iq4_value(nibble(b->q + 16 * s, i % 32));
 }
 
 #define CK_TYPE_ROW(w, columns, first, second) \
@@ -96,8 +142,13 @@ static const ck_type ck_types[] = {
     CK_TYPE_ROW(q4_1, 32, d, m)
     CK_TYPE_ROW(q5_0, 32, d, d)
     CK_TYPE_ROW(q5_1, 32, d, m)
+    CK_TYPE_ROW(iq4_nl, 32, d, d)
+    CK_TYPE_ROW(q2_k, 256, d, dmin)
+    CK_TYPE_ROW(q3_k, 256, d, d)
     CK_TYPE_ROW(q4_k, 256, d, dmin)
+    CK_TYPE_ROW(q5_k, 256, d, dmin)
     CK_TYPE_ROW(q6_k, 256, d, d)
+    CK_TYPE_ROW(iq4_xs, 256, d, d)
 };
 enum { CK_TYPES = sizeof ck_types / sizeof ck_types[0] };
 

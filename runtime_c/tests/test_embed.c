@@ -30,8 +30,13 @@ static const storage storages[] = {
     STORAGE(q5_0, 32, sizeof(ck_q5_0), sizeof(ck_r16_q5_0)),
     STORAGE(q5_1, 32, sizeof(ck_q5_1), sizeof(ck_r16_q5_1)),
     STORAGE(q8_0, 32, sizeof(ck_q8_0), sizeof(ck_r16_q8_0)),
+    STORAGE(iq4_nl, 32, sizeof(ck_iq4_nl), sizeof(ck_r16_iq4_nl)),
+    STORAGE(q2_k, 256, sizeof(ck_q2_k), sizeof(ck_r16_q2_k)),
+    STORAGE(q3_k, 256, sizeof(ck_q3_k), sizeof(ck_r16_q3_k)),
     STORAGE(q4_k, 256, sizeof(ck_q4_k), sizeof(ck_r16_q4_k)),
+    STORAGE(q5_k, 256, sizeof(ck_q5_k), sizeof(ck_r16_q5_k)),
     STORAGE(q6_k, 256, sizeof(ck_q6_k), sizeof(ck_r16_q6_k)),
+    STORAGE(iq4_xs, 256, sizeof(ck_iq4_xs), sizeof(ck_r16_iq4_xs)),
 };
 enum { N_STORAGES = sizeof storages / sizeof storages[0] };
 

@@ -241,6 +241,9 @@ static void set_unit_scales(const ck_type* type, uint8_t* block) {
     const uint16_t one = 0x3c00;
     for (int i = 0; i < 2; i++)
         memcpy(block + type->scales[i], &one, sizeof one);
+    // Products of 5 bits and scales of 6 would not fit: four bits are left of these.
+    for (int i = 0; strcmp(type->name, "q5_k") == 0 && i < 12; i++)
+        ((ck_q5_k*)block)->scales[i] &= 15;
 }
 
 // Scales of 1 and whole numbers as activations, in one block of 32 columns: one of 16256, which makes their

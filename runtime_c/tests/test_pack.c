@@ -45,12 +45,47 @@ static double packed_q4_k(const void* block, int row, int i) {
            (double)ck_f16_float(w->dmin[row]) * sub->mn[row];
 }
 
+static double packed_q5_k(const void* block, int row, int i) {
+    const ck_r16_q5_k* w = block;
+    const ck_r16_q5_k_sub* sub = &w->sub[i / 32];
+    return (double)ck_f16_float(w->d[row]) * sub->sc[row] * packed_fifth(sub->q, sub->h, row, i % 32) -
+           (double)ck_f16_float(w->dmin[row]) * sub->mn[row];
+}
+
+static int packed_pair(const uint8_t (*p)[64], int row, int i) {
+    return p[i / 16][4 * row + i % 4] >> i / 4 % 4 * 2 & 3;
+}
+
 static double packed_q6_k(const void* block, int row, int i) {
     const ck_r16_q6_k* w = block;
     const ck_r16_q6_k_sub* sub = &w->sub[i / 32];
-    const int g = i % 32 / 4, high = sub->h[g / 4][4 * row + i % 4] >> g % 4 * 2 & 3;
-    const int u = packed_nibble(sub->q, row, i % 32) | high << 4;
+    const int u = packed_nibble(sub->q, row, i % 32) | packed_pair(sub->h, row, i % 32) << 4;
     return (double)ck_f16_float(w->d[row]) * w->sc[i / 16][row] * (u - 32);
+}
+
+static double packed_q3_k(const void* block, int row, int i) {
+    const ck_r16_q3_k* w = block;
+    const ck_r16_q3_k_sub* sub = &w->sub[i / 32];
+    const int u = packed_pair(sub->q, row, i % 32) | (sub->h[4 * row + i % 4] >> i % 32 / 4 & 1) << 2;
+    return (double)ck_f16_float(w->d[row]) * w->sc[i / 16][row] * (u - 4);
+}
+
+static double packed_q2_k(const void* block, int row, int i) {
+    const ck_r16_q2_k* w = block;
+    const int scales = w->scales[i / 16][row];
+    return (double)ck_f16_float(w->d[row]) * (scales & 15) * packed_pair(w->q[i / 32], row, i % 32) -
+           (double)ck_f16_float(w->dmin[row]) * (scales >> 4);
+}
+
+static double packed_iq4_nl(const void* block, int row, int i) {
+    const ck_r16_iq4_nl* w = block;
+    return (double)ck_f16_float(w->d[row]) * iq4_value(packed_nibble(w->q, row, i));
+}
+
+static double packed_iq4_xs(const void* block, int row, int i) {
+    const ck_r16_iq4_xs* w = block;
+    const ck_r16_iq4_xs_sub* sub = &w->sub[i / 32];
+    return (double)ck_f16_float(w->d[row]) * sub->sc[row] * iq4_value(packed_nibble(sub->q, row, i % 32));
 }
 
 typedef double packed_value(const void* block, int row, int i);
@@ -60,7 +95,8 @@ static const struct {
     const char* name;
     packed_value* value;
 } values[] = {CK_VALUE_ROW(q8_0) CK_VALUE_ROW(q4_0) CK_VALUE_ROW(q4_1) CK_VALUE_ROW(q5_0) CK_VALUE_ROW(q5_1)
-                CK_VALUE_ROW(q4_k) CK_VALUE_ROW(q6_k)};
+                CK_VALUE_ROW(iq4_nl) CK_VALUE_ROW(q2_k) CK_VALUE_ROW(q3_k) CK_VALUE_ROW(q4_k) CK_VALUE_ROW(q5_k)
+                CK_VALUE_ROW(q6_k) CK_VALUE_ROW(iq4_xs)};
 
 static packed_value* value_of(const char* name) {
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
@@ -84,6 +120,22 @@ static int64_t differences(const ck_type* type, const void* packed, const void* 
     return n;
 }
 
+// Of a packed panel, clears what zero bytes of a file pack to beyond row n_rows and is no zero byte: the byte of
+// 0 of q8_0, the scale of -32 of q3_k and iq4_xs. The f16 scale makes all of it nothing.
+static void clear_rows(const ck_type* type, void* panel, int64_t n_rows, int64_t n_in) {
+    for (int64_t b = 0; b < n_in / type->columns; b++) {
+        if (strcmp(type->name, "q8_0") == 0)
+            for (int g = 0; g < 8; g++)
+                memset(((ck_r16_q8_0*)panel)[b].q[g] + 4 * n_rows, 0, (size_t)(64 - 4 * n_rows));
+        if (strcmp(type->name, "q3_k") == 0)
+            for (int s = 0; s < 16; s++)
+                memset(((ck_r16_q3_k*)panel)[b].sc[s] + n_rows, 0, (size_t)(16 - n_rows));
+        if (strcmp(type->name, "iq4_xs") == 0)
+            for (int s = 0; s < 8; s++)
+                memset(((ck_r16_iq4_xs*)panel)[b].sub[s].sc + n_rows, 0, (size_t)(16 - n_rows));
+    }
+}
+
 // Whether every byte of rows past n_out is 0: the last panel, packed again from rows of which those are zero.
 static bool is_padded(const ck_type* type, ck_buffer packed, ck_buffer rows, int64_t n_out, int64_t n_in) {
     const int64_t row_bytes = n_in / type->columns * type->file_bytes, first = (n_out - 1) / 16 * 16;
@@ -93,10 +145,7 @@ static bool is_padded(const ck_type* type, ck_buffer packed, ck_buffer rows, int
     memset(full.p, 0, (size_t)(16 * row_bytes));
     memcpy(full.p, (uint8_t*)rows.p + first * row_bytes, (size_t)(n_rows * row_bytes));
     type->pack(panel.p, full.p, 16, n_in, 0, 1);
-    // Zero bytes of a q8_0 file pack to 128, the byte of 0; the scale makes both nothing.
-    for (int64_t b = 0; strcmp(type->name, "q8_0") == 0 && b < n_in / 32; b++)
-        for (int g = 0; g < 8; g++)
-            memset(((ck_r16_q8_0*)panel.p)[b].q[g] + 4 * n_rows, 0, (size_t)(64 - 4 * n_rows));
+    clear_rows(type, panel.p, n_rows, n_in);
     const bool ok = memcmp(panel.p, (uint8_t*)packed.p + first / 16 * panel_bytes, (size_t)panel_bytes) == 0;
     ck_buffer_free(full);
     ck_buffer_free(panel);

@@ -113,7 +113,12 @@ def test_well_formed_files_that_ck_cannot_read_say_so(tmp_path: Path) -> None:
         ),
         ("llama.expert_count", U32, u32(8), "llama.expert_count must be absent or 0, found 8"),
         ("llama.rope.scaling.type", STRING, text("longrope"), "must be none, linear or yarn, found longrope"),
-        ("tokenizer.ggml.model", STRING, text("bert"), "must be one of gpt2, llama, found bert"),
+        (
+            "tokenizer.ggml.model",
+            STRING,
+            text("bert"),
+            "must be one of gemma4, gpt2, llama, found bert, with pre-tokenizer default",
+        ),
     ]:
         raw = valid.copy()
         raw.set(key, kind, payload)

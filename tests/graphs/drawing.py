@@ -38,7 +38,7 @@ from tests.graphs.program import Graph, Node
 Choose = Callable[[Sequence[Any]], Any]
 
 # Around the 16 lanes of a vector, the 64 columns of a reduction, the blocks of 32 and 256; primes.
-COLUMNS = (1, 2, 3, 5, 8, 16, 17, 31, 32, 32, 33, 48, 64, 64, 65, 96, 97, 128, 256)
+COLUMNS = (1, 2, 3, 5, 8, 16, 17, 31, 32, 32, 33, 48, 64, 64, 65, 96, 97, 128, 256, 256)
 EPS = (1e-5, 1e-6, 1e-2, 1.0)
 CAPS = (5.0, 1.0, 30.0)
 FACTORS = (1.0, 0.5, -2.0, 0.0, 1e-3)
@@ -167,8 +167,8 @@ class Drawing(ABC):
     def storage(self, columns: int) -> str:
         """A type in which a weight of so many columns may be stored."""
         names = ["f32", "f16", "bf16"]
-        names += ["q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] * 2 if columns % 32 == 0 else []
-        names += ["q4_k", "q6_k"] * 3 if columns % 256 == 0 else []
+        names += ["q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] if columns % 32 == 0 else []
+        names += ["q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "iq4_xs"] * 3 if columns % 256 == 0 else []
         return self.choose(names)
 
     def matrix(self, n_out: int, n_in: int, storage: str | None = None) -> str:

@@ -22,7 +22,8 @@ FOLDER = Path(__file__).parent
 # Where a block of a file holds its f16 numbers, in bytes: random bytes there would be NaN now and then.
 F16_FIELDS = {
     "q8_0": (0,), "q5_1": (0, 2), "q5_0": (0,), "q4_1": (0, 2), "q4_0": (0,),
-    "q4_k": (0, 2), "q6_k": (208,),
+    "q6_k": (208,), "q5_k": (0, 2), "q4_k": (0, 2), "q3_k": (108,), "q2_k": (80, 82),
+    "iq4_nl": (0,), "iq4_xs": (0,),
 }  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_a_group_refuses(body: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("!ck.q<16x32xq3_k>", "storage is one of"),
+        ("!ck.q<16x32xiq2_s>", "storage is one of"),
         ("!ck.q<16x33xq8_0>", "rows of q8_0 are multiples of 32, got 33"),
         ("!ck.q<16xq8_0>", r"a weight is \[out, in\], got 1 sizes"),
         ("!ck.q<16x32xq8_0, r8>", "layout is r16, rows or absent, got r8"),

@@ -21,3 +21,8 @@ static inline void ck_row_nibbles(int u[4], const uint8_t* q, int g, int row) {
     for (int j = 0; j < 4; j++)
         u[j] = q[g % 4 * 64 + 4 * row + j] >> (g / 4 * 4) & 15;
 }
+
+// Column j of group g of row `row`, 2 bits of pair vectors p.
+static inline int ck_row_pair(const uint8_t (*p)[64], int g, int row, int j) {
+    return p[g / 4][4 * row + j] >> g % 4 * 2 & 3;
+}

@@ -12,7 +12,7 @@ static void unpack_row(float* y, const ck_r16_q6_k* w, int row) {
             int u[4];
             ck_row_nibbles(u, w->sub[s].q[0], g, row);
             for (int j = 0; j < 4; j++) {
-                const int high = w->sub[s].h[g / 4][4 * row + j] >> (2 * (g % 4)) & 3;
+                const int high = ck_row_pair(w->sub[s].h, g, row, j);
                 y[32 * s + 4 * g + j] = scale * (float)((u[j] | high << 4) - 32);
             }
         }

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "../iq4.h"
 #include "tiles.h"
 
 static inline __m256i ck_load256(const void* p) {
@@ -31,4 +32,19 @@ static inline __m256i ck_bits256(__m256i u, const uint8_t* p, int from, int to, 
     const __m256i bits = ck_load256(p);
     const __m256i moved = from > to ? _mm256_srli_epi16(bits, from - to) : _mm256_slli_epi16(bits, to - from);
     return _mm256_or_si256(u, _mm256_and_si256(moved, _mm256_set1_epi8((char)(((1 << n) - 1) << to))));
+}
+
+// Half h of group g of pair vectors p[2].
+static inline __m256i ck_pairs256(const uint8_t (*p)[64], int g, int h) {
+    return ck_bits256(_mm256_setzero_si256(), p[g / 4] + 32 * h, 2 * (g % 4), 0, 2);
+}
+
+// Eight scales as 32-bit numbers.
+static inline __m256i ck_signed256(const int8_t* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void*)p));
+}
+
+// Nibbles -> the bytes of the table.
+static inline __m256i ck_iq4_256(__m256i u) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void*)ck_iq4_bytes)), u);
 }

@@ -3,13 +3,14 @@
 
 #include <immintrin.h>
 
+#include "../iq4.h"
 #include "tiles.h"
 
-// u0..u7: the groups' vectors; d, m as in ck_wide; sc0, sc1 for HALVES. Named: gcc keeps long arrays of
-// vectors in memory.
+// u0..u7: the groups' vectors; d, m, m1 as in ck_wide; sc0, sc1 the halves' scales. Named: gcc keeps long
+// arrays of vectors in memory.
 typedef struct {
     __m512i u0, u1, u2, u3, u4, u5, u6, u7, sc0, sc1;
-    __m512 d, m;
+    __m512 d, m, m1;
 } ck_block512;
 
 // The value stays in a register: gcc would load it again for each use, and loads that cross lines are dear.
@@ -47,23 +48,57 @@ static inline ck_block512 ck_nibbles512(const uint8_t (*q)[64]) {
     };
 }
 
-// u with bit 4 set where `bits` has it; the other bits of `bits` may be anything.
-static inline __m512i ck_with_fifth512(__m512i u, __m512i bits) {
-    // u | (bits & 16)
-    return _mm512_ternarylogic_epi32(u, bits, _mm512_set1_epi8(16), 0xf8);
+// u with those bits of `mask` set that `bits` has; the other bits of `bits` may be anything.
+static inline __m512i ck_with_bits512(__m512i u, __m512i bits, char mask) {
+    // u | (bits & mask)
+    return _mm512_ternarylogic_epi32(u, bits, _mm512_set1_epi8(mask), 0xf8);
 }
 
 // The vectors of nibble vectors q[4] and of a fifth bit each: bit g of a byte of h is that of group g.
 static inline ck_block512 ck_fifths512(const uint8_t (*q)[64], const uint8_t* p) {
     const __m512i h = ck_load512(p);
     ck_block512 block = ck_nibbles512(q);
-    block.u0 = ck_with_fifth512(block.u0, _mm512_slli_epi16(h, 4));
-    block.u1 = ck_with_fifth512(block.u1, _mm512_slli_epi16(h, 3));
-    block.u2 = ck_with_fifth512(block.u2, _mm512_slli_epi16(h, 2));
-    block.u3 = ck_with_fifth512(block.u3, _mm512_slli_epi16(h, 1));
-    block.u4 = ck_with_fifth512(block.u4, h);
-    block.u5 = ck_with_fifth512(block.u5, _mm512_srli_epi16(h, 1));
-    block.u6 = ck_with_fifth512(block.u6, _mm512_srli_epi16(h, 2));
-    block.u7 = ck_with_fifth512(block.u7, _mm512_srli_epi16(h, 3));
+    block.u0 = ck_with_bits512(block.u0, _mm512_slli_epi16(h, 4), 16);
+    block.u1 = ck_with_bits512(block.u1, _mm512_slli_epi16(h, 3), 16);
+    block.u2 = ck_with_bits512(block.u2, _mm512_slli_epi16(h, 2), 16);
+    block.u3 = ck_with_bits512(block.u3, _mm512_slli_epi16(h, 1), 16);
+    block.u4 = ck_with_bits512(block.u4, h, 16);
+    block.u5 = ck_with_bits512(block.u5, _mm512_srli_epi16(h, 1), 16);
+    block.u6 = ck_with_bits512(block.u6, _mm512_srli_epi16(h, 2), 16);
+    block.u7 = ck_with_bits512(block.u7, _mm512_srli_epi16(h, 3), 16);
     return block;
+}
+
+static inline __m512i ck_two512(__m512i v) {
+    return _mm512_and_si512(v, _mm512_set1_epi8(3));
+}
+
+// The vectors of pair vectors p[2].
+static inline ck_block512 ck_pairs512(const uint8_t (*p)[64]) {
+    const __m512i a = ck_load512(p[0]), b = ck_load512(p[1]);
+    return (ck_block512){
+        .u0 = ck_two512(a), .u1 = ck_two512(_mm512_srli_epi16(a, 2)),
+        .u2 = ck_two512(_mm512_srli_epi16(a, 4)), .u3 = ck_two512(_mm512_srli_epi16(a, 6)),
+        .u4 = ck_two512(b), .u5 = ck_two512(_mm512_srli_epi16(b, 2)),
+        .u6 = ck_two512(_mm512_srli_epi16(b, 4)), .u7 = ck_two512(_mm512_srli_epi16(b, 6)),
+    };
+}
+
+static inline __m512i ck_unsigned512(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void*)p));
+}
+
+static inline __m512i ck_signed512(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const void*)p));
+}
+
+// A block's nibbles -> the bytes of the table.
+static inline ck_block512 ck_iq4_512(ck_block512 u) {
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void*)ck_iq4_bytes));
+    return (ck_block512){
+        .u0 = _mm512_shuffle_epi8(table, u.u0), .u1 = _mm512_shuffle_epi8(table, u.u1),
+        .u2 = _mm512_shuffle_epi8(table, u.u2), .u3 = _mm512_shuffle_epi8(table, u.u3),
+        .u4 = _mm512_shuffle_epi8(table, u.u4), .u5 = _mm512_shuffle_epi8(table, u.u5),
+        .u6 = _mm512_shuffle_epi8(table, u.u6), .u7 = _mm512_shuffle_epi8(table, u.u7),
+    };
 }

@@ -9,11 +9,13 @@
 //   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block, isum0, xs0 and isum1, xs1 over its halves of 16:
 //   exact in int32, then rounded to f32
 //   OFFSET      (d * dx) * (float)(isum - offset * xs)
-//                 q4_0 8, q5_0 16, q8_0 128
+//                 q4_0 8, q5_0 16, q8_0 and iq4_nl 128; iq4_xs 128 with d * sc, exact, for d
 //   MIN         (d * dx) * (float)isum + m * (dx * (float)xs)
-//                 q4_1, q5_1; q4_k with d * sc and -(dmin * mn), both exact, for d and m
+//                 q4_1, q5_1; q4_k, q5_k with d * sc and -(dmin * mn), both exact, for d and m
 //   HALVES      (d * dx) * (float)(sc0 * (isum0 - offset * xs0) + sc1 * (isum1 - offset * xs1))
-//                 q6_k 32; exact in int32 too: 32 columns * 128 * 32 * 16256 < 2^31
+//                 q6_k 32, q3_k 4; exact in int32 too: 32 columns * 128 * 32 * 16256 < 2^31
+//   HALVES_MIN  (d * dx) * (float)(sc0 * isum0 + sc1 * isum1) + m0 * (dx * (float)xs0) + m1 * (dx * (float)xs1)
+//                 q2_k with -(dmin * mn), exact, for m0 and m1
 //
 // n         rows of x, y and residual; 0 writes nothing
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y
@@ -34,6 +36,8 @@
 #define CK_KIND_OFFSET 0
 #define CK_KIND_MIN 1
 #define CK_KIND_HALVES 2
+#define CK_KIND_HALVES_MIN 3
+#define CK_HAS_HALVES(kind) ((kind) >= CK_KIND_HALVES)
 
 typedef struct {
     float* y;

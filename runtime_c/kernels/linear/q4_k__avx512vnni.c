@@ -7,7 +7,7 @@
 #define CK_OFFSET 0
 
 static inline __m512 scales(const uint8_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void*)p)));
+    return _mm512_cvtepi32_ps(ck_unsigned512(p));
 }
 
 static inline ck_block512 load_block(const uint8_t* panel, int64_t b) {

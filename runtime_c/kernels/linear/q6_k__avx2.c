@@ -13,7 +13,7 @@ static inline __m256i load_group(const ck_r16_q6_k* w, int64_t b, int g, int h) 
 
 // The scales of columns 16 i .. 16 i + 15.
 static inline __m256i load_sc(const ck_r16_q6_k* w, int64_t b, int i, int h) {
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void*)(w[b / 8].sc[2 * (b % 8) + i] + 8 * h)));
+    return ck_signed256(w[b / 8].sc[2 * (b % 8) + i] + 8 * h);
 }
 
 static inline __m256 load_d(const ck_r16_q6_k* w, int64_t b, int h) {

@@ -8,7 +8,7 @@
 // A block of 32 columns, unpacked: u [column][row of the panel], and its factors, as the type needs them.
 typedef struct {
     int16_t u[32][CK_PANEL];
-    float d[CK_PANEL], m[CK_PANEL];
+    float d[CK_PANEL], m[CK_PANEL], m1[CK_PANEL];
     int32_t sc[2][CK_PANEL];
 } ck_columns;
 
@@ -24,6 +24,11 @@ static inline int ck_nibble(const uint8_t (*q)[64], int c, int r) {
 // A nibble with its fifth bit, bit g of a byte of h for group g.
 static inline int ck_fifth(const uint8_t (*q)[64], const uint8_t* h, int c, int r) {
     return ck_nibble(q, c, r) | (h[4 * r + c % 4] >> c / 4 & 1) << 4;
+}
+
+// Two bits of pair vectors.
+static inline int ck_pair(const uint8_t (*p)[64], int c, int r) {
+    return p[c / 16][4 * r + c % 4] >> c / 4 % 4 * 2 & 3;
 }
 
 static inline void ck_half_floats(float* to, const void* from) {

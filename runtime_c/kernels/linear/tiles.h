@@ -17,23 +17,27 @@
 // A block's 32 columns as 16 pairs of 16-bit numbers, as splitting words into their low and their high bytes
 // makes them: pair g < 8 is columns 4g and 4g + 2, pair g + 8 is columns 4g + 1 and 4g + 3.
 
-// A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN, of xs.
+// A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN and HALVES_MIN, of
+// xs, or xs0 and xs1.
 typedef struct {
     int16_t w[16][2 * CK_PANEL];
-    float d[CK_PANEL], m[CK_PANEL];
+    float d[CK_PANEL], m[CK_PANEL], m1[CK_PANEL];
 } ck_wide;
 
+typedef union {
+    int32_t i;
+    float f;
+} ck_word;
+
 // What a block of one row of x multiplies with, by the kind of term.
-//   OFFSET  a.i = -offset * xs, where isum starts
-//   MIN     a.f = dx * xs, the factor of m
-//   HALVES  a.i, b = -offset * xs0, -offset * xs1, where the sums of bytes start; wide has sc * (u - offset)
+//   OFFSET      a.i = -offset * xs, where isum starts
+//   MIN         a.f = dx * xs, the factor of m
+//   HALVES      a.i, b.i = -offset * xs0, -offset * xs1, where the sums of bytes start; wide has
+//               sc * (u - offset)
+//   HALVES_MIN  a.f, b.f = dx * xs0, dx * xs1, the factors of m0 and m1; wide has sc * u
 typedef struct {
     float d;
-    union {
-        int32_t i;
-        float f;
-    } a;
-    int32_t b;
+    ck_word a, b;
 } ck_factor;
 
 enum {

@@ -46,3 +46,30 @@ static inline void ck_pack_bits(uint8_t* to, int row, uint32_t h) {
         bits |= ck_every_fourth_bit(h >> j) << 8 * j;
     ck_store_lane(to, row, bits);
 }
+
+// 32 columns that share 32 bytes q with 32 others, in their low nibbles or (shift 4) in their high ones ->
+// nibble vectors.
+static inline void ck_pack_halves(uint8_t (*to)[64], int row, const uint8_t* q, int shift) {
+    for (int v = 0; v < 4; v++) {
+        const uint32_t a = ck_load_u32(q + 4 * v) >> shift, b = ck_load_u32(q + 16 + 4 * v) >> shift;
+        ck_store_lane(to[v], row, (a & 0x0f0f0f0fu) | (b & 0x0f0f0f0fu) << 4);
+    }
+}
+
+// Bits `shift` and `shift` + 1 of 32 bytes p, one a column -> pair vectors.
+static inline void ck_pack_pairs(uint8_t (*to)[64], int row, const uint8_t* p, int shift) {
+    for (int v = 0; v < 2; v++) {
+        uint32_t bits = 0;
+        for (int g = 0; g < 4; g++)
+            bits |= (ck_load_u32(p + 16 * v + 4 * g) >> shift & 0x03030303u) << 2 * g;
+        ck_store_lane(to[v], row, bits);
+    }
+}
+
+// Bit `shift` of 32 bytes p, one a column -> bit g of byte j of the lane for column 4g + j.
+static inline void ck_pack_planes(uint8_t* to, int row, const uint8_t* p, int shift) {
+    uint32_t bits = 0;
+    for (int g = 0; g < 8; g++)
+        bits |= (ck_load_u32(p + 4 * g) >> shift & 0x01010101u) << g;
+    ck_store_lane(to, row, bits);
+}
