@@ -30,6 +30,11 @@ VARIABLES = {
     "CK_THREADS": "threads when `-t` is not given",
     "CK_ISA_MASK": "instruction-set bundles kernels may use, a comma list such as `scalar,avx2`",
     "CC": "the C compiler; else `cc`",
+    "HF_HUB_CACHE": "the Hugging Face cache; else `$HF_HOME/hub`, else `~/.cache/huggingface/hub`",
+    "HF_TOKEN": "the token for private and gated repositories; else what `hf auth login` kept",
+    "HF_ENDPOINT": "another hub than `https://huggingface.co`",
+    "HF_HUB_OFFLINE": "1: open no connection, take what the cache has",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "seconds in which nothing may come from the hub; else 10",
 }
 
 SIGNALS = {130: "interrupted (Ctrl-C)", 141: "the reader of the output went away", 143: "terminated"}

@@ -26,7 +26,7 @@ HUGGINGFACE, GGUF, PEFT = "hf", "gguf", "peft"
 )
 @click.option("--step", type=click.IntRange(min=0), help="Of a run: the checkpoint. Default: the newest.")
 @click.option(
-    "--adapter", type=click.Path(path_type=Path), help="Put this adapter, a folder of PEFT's, into the model."
+    "--adapter", help="Put this adapter, a folder of PEFT's or its name on the hub, into the model."
 )
 @click.option("--unmerge", is_flag=True, help="Take the --adapter out of a model that has it.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
@@ -36,7 +36,7 @@ def command(
     to: str,
     output: Path,
     step: int | None,
-    adapter: Path | None,
+    adapter: str | None,
     unmerge: bool,
     force: bool,
     as_json: bool,
@@ -110,7 +110,7 @@ def _write(source: "ExportSource", kind: str, storage: str, output: Path, force:
         export_gguf(output, hp, weights, vocabulary, storage, name=source.name, force=force)
 
 
-def _adapted(source: "ExportSource", adapter: Path | None, unmerge: bool) -> "ExportSource":
+def _adapted(source: "ExportSource", adapter: str | None, unmerge: bool) -> "ExportSource":
     """The model with the adapter in it, or taken out of it."""
     if adapter is None:
         return source
@@ -118,9 +118,10 @@ def _adapted(source: "ExportSource", adapter: Path | None, unmerge: bool) -> "Ex
 
     from ck.frontend.huggingface.peft import read_adapter
     from ck.frontend.template import template_from
+    from ck.runtime.resolve import resolve_adapter
     from ck.train.export.source import MergedWeights
 
-    found = read_adapter(adapter, source.hp, template_from(source.hp).shapes)
+    found = read_adapter(resolve_adapter(adapter), source.hp, template_from(source.hp).shapes)
     sign = -1.0 if unmerge else 1.0
     return replace(source, weights=MergedWeights(source.weights, found.adapters, found.tensors, sign))
 

@@ -42,6 +42,11 @@ _SHAPE_OPTIONS = (
 _THREADS = click.option(
     "-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: CK_THREADS, else all allowed."
 )
+_LOCKED = click.option(
+    "--locked",
+    is_flag=True,
+    help="Refuse a name on the hub that is another commit than when it was fetched last.",
+)
 _BACKEND = click.option(
     "--backend",
     type=click.Choice(["c", "llvm"]),
@@ -58,12 +63,12 @@ def shape_options(function: F) -> F:
 
 def program_options(function: F) -> F:
     """All options of `ProgramOptions`."""
-    return shape_options(_THREADS(_BACKEND(function)))
+    return shape_options(_THREADS(_BACKEND(_LOCKED(function))))
 
 
 def window_options(function: F) -> F:
     """All options of `ProgramOptions` but the context's size, which a verb with windows says itself."""
-    for option in reversed((*_SHAPE_OPTIONS, _THREADS, _BACKEND)):
+    for option in reversed((*_SHAPE_OPTIONS, _THREADS, _BACKEND, _LOCKED)):
         function = option(function)
     return function
 
@@ -79,6 +84,7 @@ class ProgramOptions:
     quantize: str | None = None
     threads: int | None = None
     backend: str | None = None
+    locked: bool = False
 
 
 def take(kind: type[T], given: dict[str, Any]) -> T:
@@ -86,13 +92,13 @@ def take(kind: type[T], given: dict[str, Any]) -> T:
     return kind(**{name: given.pop(name) for name in kind.__dataclass_fields__ if name in given})
 
 
-def find_model(argument: str) -> "Path":
-    """The file or the model folder that `argument` means; a known name is fetched, with progress."""
+def find_model(argument: str, locked: bool = False) -> "Path":
+    """The file or the model folder that `argument` means; a name is fetched, with progress."""
     from ck.cli.progress import transfer
     from ck.runtime.resolve import resolve_model
 
     with transfer(argument) as progress:
-        return resolve_model(argument, progress)
+        return resolve_model(argument, progress, locked)
 
 
 def compile_model(
@@ -100,14 +106,14 @@ def compile_model(
     options: ProgramOptions,
     force: bool = False,
     check: bool = False,
-    adapter: "Path | None" = None,
+    adapter: str | None = None,
 ) -> "Model":
     """The compiled model that `argument` means, from the cache unless `force`; `check` goes to stderr."""
     import ck
     from ck.cli.output import left_out
     from ck.cli.progress import Status
 
-    path = find_model(argument)
+    path = find_model(argument, options.locked)
 
     def show(stage: str) -> None:
         if stage.startswith("check "):

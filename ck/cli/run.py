@@ -43,7 +43,7 @@ class RunOptions:
 @click.option("-n", "--predict", type=click.IntRange(-1), default=-1, help="Tokens a reply; -1 is no limit.")
 @program_options
 @sampling_options
-@click.option("--adapter", type=click.Path(path_type=Path), help="A folder of PEFT's, merged on load.")
+@click.option("--adapter", help="A folder of PEFT's, or its name on the hub, merged on load.")
 @click.option("--chat-template", default="auto", help="auto (the model's), none (raw text) or a FILE.")
 @click.option(
     "--thinking",
@@ -55,9 +55,9 @@ class RunOptions:
 @click.option("--show-token-ids", is_flag=True, help="Print the ids of prompt and answer on stderr.")
 @click.option("--generate-only", is_flag=True, help="Compile, then leave.")
 @click.option("--force-compile", is_flag=True, help="Compile even when the program is in the cache.")
-def command(model: str, adapter: Path | None, **given: Any) -> None:
-    """Chat with MODEL: a GGUF file, a model folder as transformers saves it, a run directory, or a known name
-    (see `ck ls`), which is fetched.
+def command(model: str, adapter: str | None, **given: Any) -> None:
+    """Chat with MODEL: a GGUF file, a model folder as transformers saves it, a run directory, or a name that
+    `ck pull` takes, which is fetched.
 
     With --prompt or --file, standard output gets the answer and nothing else; what the model thinks before
     it, seed and speed go to standard error. Standard input may be a pipe: each line is a turn.

@@ -26,6 +26,7 @@ from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
 from ck.passes.pipeline import ORDER, mark, run_stages
 from ck.passes.reproducer import PassCrash
+from ck.runtime.hub_cache import source_record
 from ck.runtime.library import isa_path, library
 from ck.runtime.paths import cache_root
 
@@ -191,6 +192,7 @@ def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any
             **source.file.record(),
             "name": source.file.name,
             "architecture": source.hp.arch,
+            **source_record(source.file.path),
         },
         "options": {
             "context_len": plan.context_len,

@@ -60,7 +60,7 @@ def choose_model(name: HubName, files: Iterable[HubFile]) -> Choice:
     listed = {file.name: file for file in files}
     if name.file is not None:
         return _gguf(name, name.file, listed)
-    models = _whole_models(listed)
+    models = whole_models(listed)
     if name.quant is None and len(models) == 1:
         return _gguf(name, models[0], listed)
     found = [model for model in models if _carries(model, name.quant or DEFAULT_QUANT)]
@@ -85,7 +85,7 @@ def choose_adapter(name: HubName, files: Iterable[HubFile]) -> Choice:
 Choose = Callable[[HubName, Iterable[HubFile]], Choice]
 
 
-def _whole_models(listed: Mapping[str, HubFile]) -> list[str]:
+def whole_models(listed: Iterable[str]) -> list[str]:
     """The GGUF files that are models, of those in parts the first."""
     files = [file for file in listed if file.endswith(".gguf")]
     models = [file for file in files if not _NO_MODEL.search(file.rpartition("/")[2])]
@@ -101,7 +101,7 @@ def _gguf(name: HubName, file: str, listed: Mapping[str, HubFile]) -> Choice:
     parts = part_names(file)
     for part in parts:
         if part not in listed:
-            there = _some(_whole_models(listed) or listed)
+            there = _some(whole_models(listed) or listed)
             raise NetworkError(f"{name}: has no file {part}; it has {there}")
     return Choice(tuple(listed[part] for part in parts), parts[0])
 

@@ -18,7 +18,7 @@ from ck.runtime import products, store
 from ck.runtime.building import find_or_build, wanted_backend
 from ck.runtime.executable import Executable
 from ck.runtime.library import thread_count, trim_memory
-from ck.runtime.resolve import resolve_model
+from ck.runtime.resolve import resolve_adapter, resolve_model
 from ck.runtime.weights import Weights
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def compile_model(
 ) -> Model:
     """Compile a model, or load it from the cache.
 
-    model        a GGUF file, a transformers folder, a run directory, a known name, a transformers object
+    model        a GGUF file, a transformers folder, a run directory, a name, a transformers object
     context_len  positions of a sequence; None is the smaller of the model's and 4096, 0 the model's
     kv           f16 or f32
     dtype        None keeps the model's storage types; "f32" dequantises every weight
@@ -159,7 +159,7 @@ def compile_model(
     tokenizer    the transformers tokenizer of a model in this process; text needs it
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most
-    adapter      the folder of an adapter in PEFT's format, which is merged on load
+    adapter      an adapter in PEFT's format, a folder or a name on the hub, which is merged on load
     backend      c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
     force        compile even what is in the cache
     check        execute the program before and after every pass and compiled, on made-up weights, and compare
@@ -219,7 +219,7 @@ def _adapted(file: ModelFile, adapter: str | os.PathLike[str] | None) -> ModelFi
         return file
     from ck.runtime.adapted_model import AdaptedModel
 
-    return AdaptedModel(file, Path(adapter))
+    return AdaptedModel(file, resolve_adapter(adapter))
 
 
 def _fill(

@@ -1,33 +1,62 @@
-"""What may stand where a model is wanted: a GGUF file, a model folder, a run directory, a known name.
+"""What may stand where a model is wanted: a GGUF file, a model folder, a run directory, a name.
 
 A model folder has config.json. A run directory holds run.json, whose `model.file` is the name of a file or of
 a model folder in that directory. That of a training run has one once a checkpoint was promoted; such a run
-may be given by its name too.
+may be given by its name too. A name is one that ck knows or one on the hub (`parse_hub_name`); what is on
+disk under it comes first.
 """
 
 import difflib
 import json
-import re
+import os
 import shlex
 from pathlib import Path
 from typing import Any
 
-from ck.errors import MalformedError, UnsupportedError, UsageError
+from ck.errors import MalformedError, UsageError
 from ck.runtime.fetch import Progress, is_pulled, model_path, pull, silent
+from ck.runtime.hub_client import endpoint
+from ck.runtime.hub_fetch import fetch
+from ck.runtime.hub_files import choose_adapter
+from ck.runtime.hub_name import parse_hub_name
 from ck.runtime.known_models import known_models
 from ck.runtime.paths import cache_root
 
 
-def resolve_model(argument: str, progress: Progress = silent) -> Path:
-    """The GGUF file or the model folder that `argument` means; a known name that is not here is pulled.
+def resolve_model(argument: str, progress: Progress = silent, locked: bool = False) -> Path:
+    """The GGUF file or the model folder that `argument` means; one that is not here is fetched.
 
-    Raises UsageError for what does not exist, UnsupportedError for the hub, MalformedError for a broken
-    run.json, and what `pull` raises.
+    `locked` is for names on the hub: their revision must be what it was. Raises UsageError for what does not
+    exist, UnsupportedError for what is no model, MalformedError for a broken run.json, and what `pull` and
+    `fetch` raise.
     """
-    if "://" in argument:
-        raise UnsupportedError(f"{argument}: this version reads files, {_names()}, no addresses; {_HINT}")
-    if not argument:
+    if "://" not in argument:
+        found = _on_disk(argument)
+        if found is not None:
+            return found
+        model = known_models().get(argument)
+        if model is not None:
+            return model_path(model) if is_pulled(model) else pull(model, progress)
+    name = parse_hub_name(argument, endpoint())
+    if name is None:
         raise _not_found(argument)
+    return fetch(name, progress, locked)
+
+
+def resolve_adapter(argument: str | os.PathLike[str]) -> Path:
+    """The folder of an adapter that `argument` means, which is fetched when it is a name on the hub.
+
+    A path to nothing is returned as it is. Raises as `resolve_model`.
+    """
+    text = os.fspath(argument)
+    path = Path(text).expanduser()
+    name = None if "://" not in text and path.exists() else parse_hub_name(text, endpoint())
+    return path if name is None else fetch(name, choose=choose_adapter)
+
+
+def _on_disk(argument: str) -> Path | None:
+    if not argument:
+        return None
     path = Path(argument).expanduser()
     if is_model_folder(path):
         return path
@@ -36,12 +65,7 @@ def resolve_model(argument: str, progress: Progress = silent) -> Path:
         return _of_directory(run)
     if path.is_dir():
         return _of_directory(path)
-    if path.exists():
-        return path
-    model = known_models().get(argument)
-    if model is not None:
-        return model_path(model) if is_pulled(model) else pull(model, progress)
-    raise _not_found(argument)
+    return path if path.exists() else None
 
 
 def is_model_folder(path: Path) -> bool:
@@ -62,11 +86,8 @@ def run_directory(argument: str) -> Path | None:
     return run if is_name and (run / "run.json").is_file() else None
 
 
-_HINT = "download the .gguf file and give its path"
-
-
 def _names() -> str:
-    return " or ".join(known_models())
+    return ", ".join(known_models())
 
 
 def _of_directory(directory: Path) -> Path:
@@ -113,12 +134,11 @@ def _model_file(record: Path) -> str | None:
     return name
 
 
-def _not_found(argument: str) -> UsageError | UnsupportedError:
+def _not_found(argument: str) -> UsageError:
     near = difflib.get_close_matches(argument, known_models(), n=1)
     if near:
         return UsageError(f"{argument}: no such file; did you mean {near[0]}?")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", argument) and not argument.endswith(".gguf"):
-        return UnsupportedError(f"{argument}: no such file, and this version has no hub; {_HINT}")
     return UsageError(
-        f"{argument}: no such file; give a .gguf file, a model folder, a run directory, or {_names()}"
+        f"{argument}: no such file; give a .gguf file, a model folder, a run directory, {_names()}, or "
+        "ORG/NAME:TYPE of the hub"
     )

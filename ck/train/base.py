@@ -20,6 +20,7 @@ from ck.frontend.decays import with_decays
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_file, open_model
 from ck.frontend.model_file import ModelFile
+from ck.runtime.hub_cache import source_record
 from ck.runtime.resolve import resolve_model
 from ck.train.base_side import keep_side
 from ck.train.export.source import StoredWeights
@@ -37,7 +38,8 @@ class Base:
 
     def record(self) -> dict[str, Any]:
         """What run.json keeps: where it is, and which it was."""
-        return {name: self.file.record()[name] for name in ("path", "header_sha256")}
+        known = {name: self.file.record()[name] for name in ("path", "header_sha256")}
+        return {**known, **source_record(self.file.path)}
 
     def tokenizer(self) -> ModelTokenizer:
         """The model's tokenizer. Raises UsageError when it has none."""
@@ -49,7 +51,7 @@ class Base:
 
 
 def open_base(argument: str) -> Base:
-    """The model that `--from` means: a file, a folder, a run directory or a known name.
+    """The model that `--from` means: a file, a folder, a run directory or a name.
 
     Raises UsageError when there is none, MalformedError and UnsupportedError as its format has it.
     """

@@ -26,6 +26,7 @@ def ck_main(
     for name in ("CK_THREADS", "CK_ISA_MASK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
 

@@ -33,10 +33,10 @@ def tiny(tmp_path: Path) -> str:
 def test_pull_refuses_what_it_does_not_know(ck_main: Any, tiny: str) -> None:
     near = ck_main("pull", "smolm2-135m")
     assert near == (2, "", "ck: smolm2-135m: no such file; did you mean smollm2-135m?\n")
-    assert ck_main("pull", "hf://a/b").code == 4
+    assert ck_main("pull", "hf://datasets/a/b").code == 4
     result = ck_main("pull", tiny)
     assert result.code == 2
-    assert result.err == f"ck: {tiny}: must be a known name, found the file {tiny}; see: ck ls\n"
+    assert result.err == f"ck: {tiny}: must be a name, found the file {tiny}; see: ck ls\n"
 
 
 def test_pull_without_a_network_is_one_line(ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,9 +205,8 @@ def test_the_known_names_are_pinned() -> None:
 
 
 REFUSED: list[tuple[str, type[Exception], str]] = [
-    ("hf://Qwen/Qwen3-0.6B-GGUF/x.gguf", UnsupportedError, "this version reads files, smollm2-135m or"),
-    ("https://example.org/x.gguf", UnsupportedError, "download the .gguf file and give its path"),
-    ("Qwen/Qwen3-0.6B-GGUF:Q8_0", UnsupportedError, "no such file, and this version has no hub"),
+    ("hf://Qwen/Qwen3-0.6B-GGUF/x.txt", UsageError, "a file must end in .gguf"),
+    ("https://example.org/x.gguf", UnsupportedError, "download the file and give its path"),
     ("smolm2-135m", UsageError, "no such file; did you mean smollm2-135m?"),
     ("missing.gguf", UsageError, "no such file; give a .gguf file, a model folder, a run dir"),
     ("", UsageError, "no such file"),

@@ -1,0 +1,218 @@
+"""`fetch`: a model or an adapter of the hub, out of the cache or into it.
+
+What a revision is, is asked of the hub at each call, but of a whole commit that is there already; where the
+hub gives no answer, what it was last stands in, with a CkWarning. Under HF_HUB_OFFLINE nothing is asked, and
+no socket opened. A file is hashed before it gets its name in the cache; one that another tool put there is
+hashed once. A fetch that ends in the middle, by whatever, is continued by the next. The lock on a blob, which
+other tools take as well, makes a second process wait and then find the file.
+"""
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from ck.errors import (
+    CkError,
+    CkWarning,
+    ConflictError,
+    MalformedError,
+    NetworkError,
+    ResourceError,
+    UsageError,
+)
+from ck.runtime.fetch import Progress, silent
+from ck.runtime.hub_cache import CachedRepository, has_digest, hub_cache_dir, is_commit, writing
+from ck.runtime.hub_client import HubClient, Listing, offline
+from ck.runtime.hub_files import Choice, Choose, HubFile, choose_model
+from ck.runtime.hub_name import HubName
+from ck.runtime.hub_record import HubRecord, is_verified, read_record, write_record
+from ck.runtime.paths import sync_directory
+
+# What a file system wants beyond the files: directories, journals, run.json.
+_SPARE_BYTES = 16 << 20
+
+
+def fetch(
+    name: HubName, progress: Progress = silent, locked: bool = False, choose: Choose = choose_model
+) -> Path:
+    """The path of what `name` means: a GGUF file, of several parts the first, or a folder.
+
+    `locked`: only the commit that was fetched last will do. Raises NetworkError when the hub does not have
+    it, does not give it, or gives something else; ConflictError when `locked` and the revision has moved;
+    ResourceError without disk space; MachineError when huggingface_hub or the cache cannot be used.
+    """
+    kept = read_record(name)
+    if locked and kept is None:
+        raise UsageError(f"{name}: with --locked it must have been fetched before; run: ck pull {name}")
+    pinned = kept.commit if kept is not None and locked else None
+    listing = _cached(name, pinned, choose)
+    client = None
+    if listing is None:
+        client = HubClient(name)
+        listing = _listed(client, pinned, choose)
+    choice = choose(name, listing.files)
+    missing = [file for file in choice.files if not _is_there(name, file, kept)]
+    if missing and offline():
+        raise _damaged(name, missing[0])
+    if missing:
+        client = client or HubClient(name)
+        _fetch_all(client, CachedRepository(name.repo), listing.commit, missing, progress)
+    return _placed(name, listing.commit, choice, kept)
+
+
+def _cached(name: HubName, pinned: str | None, choose: Choose) -> Listing | None:
+    """What the cache has of the revision, where the hub must not be asked, or has no more to say."""
+    commit = pinned or CachedRepository(name.repo).commit_of(name.ref)
+    if offline():
+        if commit is None:
+            raise _not_here(name)
+        listing = _in_cache(name, commit)
+        try:
+            choose(name, listing.files)
+        except NetworkError as error:
+            raise _not_here(name) from error
+        return listing
+    is_final = commit is not None and is_commit(name.ref) and _is_whole(name, commit, choose)
+    return _in_cache(name, commit) if is_final and commit is not None else None
+
+
+def _listed(client: HubClient, pinned: str | None, choose: Choose) -> Listing:
+    """What the hub says of the revision, or the cache when the hub says nothing."""
+    name = client.name
+    commit = pinned or CachedRepository(name.repo).commit_of(name.ref)
+    try:
+        listing = client.listing()
+    except NetworkError as error:
+        if commit is None or not client.is_silence(error) or not _is_whole(name, commit, choose):
+            raise
+        warnings.warn(CkWarning(f"{error}; taking commit {commit[:12]} from the cache"), stacklevel=2)
+        return _in_cache(name, commit)
+    if pinned is not None and listing.commit != pinned:
+        raise ConflictError(
+            f"{name}: with --locked {name.ref} must be {pinned[:12]}, it is commit {listing.commit[:12]}; "
+            f"to take that run: ck pull {name}"
+        )
+    return listing
+
+
+def _in_cache(name: HubName, commit: str) -> Listing:
+    return Listing(commit, tuple(CachedRepository(name.repo).files(commit)))
+
+
+def _is_whole(name: HubName, commit: str, choose: Choose) -> bool:
+    """Whether the cache has all that `name` means of a commit."""
+    try:
+        choose(name, _in_cache(name, commit).files)
+    except CkError:
+        return False
+    return True
+
+
+def _is_there(name: HubName, file: HubFile, kept: HubRecord | None) -> bool:
+    """Whether the cache has a file, with the contents it should have."""
+    if not file.digest:
+        # The cache has no links: the file itself lies under its name, and nothing says what it should be.
+        return True
+    blob = CachedRepository(name.repo).blob(file.digest)
+    if not blob.is_file() or blob.stat().st_size != file.n_bytes:
+        return False
+    return is_verified(kept, file, blob) or has_digest(blob, file.digest)
+
+
+def _fetch_all(
+    client: HubClient, repository: CachedRepository, commit: str, files: Iterable[HubFile], progress: Progress
+) -> None:
+    files = list(files)
+    with writing():
+        (repository.path / "blobs").mkdir(parents=True, exist_ok=True)
+        _require_space(client, repository, files)
+        total, before = sum(file.n_bytes for file in files), 0
+        for file in files:
+            _fetch_one(client, repository, commit, file, _shifted(progress, before, total))
+            before += file.n_bytes
+            progress(before, total)
+
+
+def _shifted(progress: Progress, before: int, total: int) -> Progress:
+    highest = before
+
+    def show(done: int, _: int) -> None:
+        # A file that has to begin anew takes nothing back.
+        nonlocal highest
+        highest = max(highest, before + done)
+        progress(highest, total)
+
+    return show
+
+
+def _require_space(client: HubClient, repository: CachedRepository, files: Iterable[HubFile]) -> None:
+    directory = repository.path / "blobs"
+    there = 0
+    for file in files:
+        part = repository.part(file.digest)
+        there += part.stat().st_size if part.is_file() else 0
+    need = sum(file.n_bytes for file in files) - there + _SPARE_BYTES
+    free = shutil.disk_usage(directory).free
+    if free < need:
+        raise ResourceError(
+            f"{client.name}: needs {need / 1e6:.0f} MB free in {hub_cache_dir()}, found {free / 1e6:.0f} MB; "
+            "free some or set HF_HUB_CACHE to another disk"
+        )
+
+
+def _fetch_one(
+    client: HubClient, repository: CachedRepository, commit: str, file: HubFile, progress: Progress
+) -> None:
+    blob, part = repository.blob(file.digest), repository.part(file.digest)
+    with repository.locked(file.digest):
+        # Who held the lock before may have fetched it.
+        if blob.is_file() and blob.stat().st_size == file.n_bytes and has_digest(blob, file.digest):
+            return
+        continued = part.is_file() and part.stat().st_size > 0
+        _download(client, commit, file, part, progress)
+        if continued and not has_digest(part, file.digest):
+            # What was kept was not the beginning of this file.
+            part.unlink()
+            _download(client, commit, file, part, progress)
+        if not has_digest(part, file.digest):
+            part.unlink()
+            raise client.wrong_contents(file)
+        os.replace(part, blob)
+        sync_directory(blob.parent)
+
+
+def _download(client: HubClient, commit: str, file: HubFile, part: Path, progress: Progress) -> None:
+    with part.open("ab", buffering=0) as out:
+        client.fetch(commit, file, out, lambda size: progress(size, file.n_bytes))
+        os.fsync(out.fileno())
+
+
+def _placed(name: HubName, commit: str, choice: Choice, kept: HubRecord | None) -> Path:
+    """The path of a model all of whose blobs are there, by the names it has in its commit."""
+    repository = CachedRepository(name.repo)
+    with writing():
+        for file in choice.files:
+            if file.digest:
+                repository.link(commit, file)
+        if not offline():
+            repository.set_commit(name.ref, commit)
+    snapshot = repository.snapshot(commit)
+    path = snapshot if choice.main is None else snapshot / choice.main
+    write_record(name, commit, choice, path, kept)
+    return path
+
+
+def _not_here(name: HubName) -> NetworkError:
+    return NetworkError(
+        f"{name}: must be in {hub_cache_dir()} when HF_HUB_OFFLINE is set, it is not, or not whole; unset "
+        f"that and run: ck pull {name}"
+    )
+
+
+def _damaged(name: HubName, file: HubFile) -> MalformedError:
+    return MalformedError(
+        f"{name}: {file.name} must have digest {file.digest[:16]}.., in the cache it has another; unset "
+        f"HF_HUB_OFFLINE and run: ck pull {name}"
+    )
