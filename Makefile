@@ -26,6 +26,12 @@ bench: peer         # figures of docs/benchmarks.md
 	$(PYTHON) benchmarks/inference.py
 	$(PYTHON) benchmarks/compile_time.py
 
+tokenizers: peer    # token ids against llama.cpp's: demo models, its vocabulary files, every pre-tokenizer
+	$(PYTHON) benchmarks/peers/check_tokenizers.py
+
+token-records: peer # the same, and record llama.cpp's ids of the demo models for the tests
+	$(PYTHON) benchmarks/peers/check_tokenizers.py --record
+
 quantised: peer     # greedy ids and divergence of quantised models of every family against llama.cpp's
 	$(PYTHON) benchmarks/peers/check_quantised.py
 
@@ -59,8 +65,12 @@ regression:         # every family by every check, in full (about ten minutes)
 finetune:           # SmolLM2 on 200 documents, all weights and adapters, beside PyTorch and PEFT (some minutes)
 	$(PYTHON) benchmarks/finetune.py
 
+eval-tasks:         # tasks of lm-evaluation-harness, its model of transformers beside ck's (installs 600 MB)
+	$(PYTHON) -m pip install --quiet --editable '.[tasks]'
+	CK_HARNESS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(PYTHON) -m pytest tests/evaluate/test_harness.py
+
 docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression docs
+.PHONY: tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-tasks docs

@@ -1,6 +1,9 @@
 // What llama.cpp makes of a model file, as numbers: token ids of a text, or a greedy continuation of ids.
 //
 //   probe MODEL tokenize              < text    one id a line; special tokens are added and recognised
+//   probe MODEL texts               < frames  two lines a text: its ids, and those with its control tokens
+//                                             recognised; a frame is a length in 4 little-endian bytes and
+//                                             that many bytes; no special token is added
 //   probe MODEL ends                          ids that end a reply, one a line
 //   probe MODEL greedy N N_THREADS    < ids     N lines: id, its logit, the logit of the runner-up
 //
@@ -51,6 +54,33 @@ static void tokenize(const struct llama_model* model) {
     for (int32_t i = 0; i < n; i++) printf("%d\n", ids[i]);
     free(ids);
     free(text);
+}
+
+static void print_ids(const struct llama_vocab* vocab, const char* text, int32_t n_bytes, bool parse_special) {
+    int32_t room = n_bytes + 8;
+    llama_token* ids = malloc((size_t)room * sizeof *ids);
+    if (!ids) fail("out of memory");
+    int32_t n = llama_tokenize(vocab, text, n_bytes, ids, room, false, parse_special);
+    if (n < 0) fail("the text must fit its buffer");
+    for (int32_t i = 0; i < n; i++) printf(i ? " %d" : "%d", ids[i]);
+    putchar('\n');
+    free(ids);
+}
+
+static void texts(const struct llama_model* model) {
+    size_t n_bytes, at = 0;
+    char* data = read_all(&n_bytes);
+    while (at < n_bytes) {
+        uint32_t size;
+        if (n_bytes - at < sizeof size) fail("a frame must have its length");
+        memcpy(&size, data + at, sizeof size);
+        at += sizeof size;
+        if (n_bytes - at < size) fail("a frame must have its bytes");
+        print_ids(llama_model_get_vocab(model), data + at, (int32_t)size, false);
+        print_ids(llama_model_get_vocab(model), data + at, (int32_t)size, true);
+        at += size;
+    }
+    free(data);
 }
 
 static void print_ends(const struct llama_model* model) {
@@ -135,11 +165,12 @@ static void greedy(struct llama_model* model, int n_steps, int n_threads) {
 int main(int argc, char** argv) {
     const char* what = argc > 2 ? argv[2] : "";
     int tokenizes = argc == 3 && !strcmp(what, "tokenize");
+    int reads = argc == 3 && !strcmp(what, "texts");
     int ends = argc == 3 && !strcmp(what, "ends");
     int quantizes = argc == 5 && !strcmp(what, "quantize");
     int continues = argc == 5 && !strcmp(what, "greedy");
-    if (!tokenizes && !ends && !quantizes && !continues && !(argc == 4 && !strcmp(what, "logits")))
-        fail("MODEL tokenize, MODEL ends, MODEL greedy N N_THREADS, MODEL logits N_THREADS, or "
+    if (!tokenizes && !reads && !ends && !quantizes && !continues && !(argc == 4 && !strcmp(what, "logits")))
+        fail("MODEL tokenize, MODEL texts, MODEL ends, MODEL greedy N N_THREADS, MODEL logits N_THREADS, or "
              "MODEL quantize OUT FTYPE");
     llama_log_set(only_errors, NULL);
     llama_backend_init();
@@ -148,11 +179,13 @@ int main(int argc, char** argv) {
         return 0;
     }
     struct llama_model_params params = llama_model_default_params();
-    params.vocab_only = tokenizes || ends;
+    params.vocab_only = tokenizes || reads || ends;
     struct llama_model* model = llama_model_load_from_file(argv[1], params);
     if (!model) fail("the model cannot be loaded");
     if (tokenizes)
         tokenize(model);
+    else if (reads)
+        texts(model);
     else if (ends)
         print_ends(model);
     else if (continues)

@@ -191,8 +191,10 @@ def main() -> None:
     """Serve until the other side closes."""
     env = environment()
     # Load what jinja2 and the clock load on first use, while files may still be opened.
-    warm = "{% for x in [1, 2] %}{{ strftime_now('%Y') }}{{ x | tojson }}{% endfor %}{{ 1 / 0 }}"
-    answer(env, {"template": warm, "variables": {}})
+    warm = (
+        "{{ lipsum(n=1) | wordwrap }}{% for x in [1] %}{{ strftime_now('%Y') }}{{ x | tojson }}{% endfor %}"
+    )
+    answer(env, {"template": warm + "{{ 1 / 0 }}", "variables": {}})
     give_up_rights()
     write_frame(sys.stdout.buffer, b"ready")
     while len(head := sys.stdin.buffer.read(4)) == 4:

@@ -18,7 +18,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from ck.errors import MalformedError, ResourceError, UsageError
-from ck.frontend.architectures.vocabularies import PRETOKENIZERS
+from ck.frontend.architectures.vocabularies import LINES, PRETOKENIZERS
 from ck.frontend.gguf import GgufFile, GgufParts
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.piece_merges import derive_merges
@@ -283,7 +283,7 @@ def _model(vocabulary: Vocabulary) -> models.BPE:
         ignore_merges = PRETOKENIZERS[vocabulary.pre].ignore_merges
         return models.BPE(vocabulary.index, vocabulary.merges, ignore_merges=ignore_merges)
     usable = _one_of(vocabulary, TokenType.NORMAL, TokenType.UNUSED, TokenType.UNDEFINED)
-    merges = derive_merges(vocabulary.tokens, vocabulary.scores, usable)
+    merges = vocabulary.merges or derive_merges(vocabulary.tokens, vocabulary.scores, usable)
     unknown = None if vocabulary.unk_id is None else vocabulary.tokens[vocabulary.unk_id]
     return models.BPE(vocabulary.index, merges, unk_token=unknown, byte_fallback=True)
 
@@ -292,6 +292,8 @@ def _set_rules(core: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
     if vocabulary.kind == "pieces":
         prefix = [normalizers.Prepend(SPACE)] if vocabulary.add_space_prefix else []
         core.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", SPACE)])
+        if vocabulary.merges:
+            core.pre_tokenizer = pre_tokenizers.Split(Regex(LINES), "isolated")
         strip = [decoders.Strip(" ", 1, 0)] if vocabulary.add_space_prefix else []
         spaces = decoders.Replace(SPACE, " ")
         core.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse(), *strip])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.frontend.architectures.vocabularies import KINDS, PRETOKENIZERS
+from ck.frontend.architectures.vocabularies import KINDS, MERGED_PIECES, PRETOKENIZERS
 from ck.frontend.gguf import Metadata
 from ck.frontend.gguf.cursor import shown
 
@@ -50,9 +50,9 @@ class TokenType(IntEnum):
 class Vocabulary:
     """Tokens and rules of one model; ids are positions in `tokens`.
 
-    kind      "byte_pairs" (with `merges` and a pre-tokenizer named `pre`) or "pieces" (with `scores`)
+    kind      "byte_pairs" (with `merges` and pre-tokenizer `pre`) or "pieces" (with `scores`, or `merges`)
     types     [V] i32, a TokenType each
-    scores    [V] f32, empty for byte pairs
+    scores    [V] f32, empty where there are merges
     index     id of each token's text
     eog_ids   tokens that end a reply
     """
@@ -79,21 +79,21 @@ def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
     Raises MalformedError when arrays disagree in type or length, ids leave the vocabulary or merges name
     tokens that it does not have; UnsupportedError when ck has no such kind of vocabulary or pre-tokenizer.
     """
-    kind, pre = _kind(metadata)
+    kind, pre, has_merges = _kind(metadata)
     tokens = metadata.strings(_PREFIX + "tokens")
     index = _index(metadata, tokens, n_rows)
     types = _types(metadata, tokens)
     scores, merges = np.empty(0, np.float32), []
-    if kind == "pieces":
+    if not has_merges:
         scores = _array(metadata, "scores", "f32", len(tokens))
         if not np.isfinite(scores).all():
             raise metadata.error(f"key {_PREFIX}scores must hold finite numbers only, found others")
     else:
         merges = _merges(metadata, index)
-    special = _SpecialIds(metadata, len(tokens), kind)
+    special = _SpecialIds(metadata, len(tokens), has_defaults=not has_merges)
     eog_ids = reply_ends(special.ending, index, lambda token: types[token] != TokenType.CONTROL)
     types[list(eog_ids)] = TokenType.CONTROL
-    by_default = kind == "pieces" or PRETOKENIZERS[pre].add_bos
+    by_default = PRETOKENIZERS[pre].add_bos if kind == "byte_pairs" else not has_merges
     return Vocabulary(
         kind=kind,
         pre=pre,
@@ -108,7 +108,7 @@ def read_vocabulary(metadata: Metadata, n_rows: int) -> Vocabulary:
         eog_ids=frozenset(eog_ids),
         add_bos=_adds(metadata, "bos", by_default, special.bos),
         add_eos=_adds(metadata, "eos", False, special.eos),
-        add_space_prefix=kind == "pieces" and metadata.flag(_PREFIX + "add_space_prefix", True),
+        add_space_prefix=not has_merges and metadata.flag(_PREFIX + "add_space_prefix", True),
     )
 
 
@@ -128,17 +128,17 @@ def reply_ends(named: Iterable[int], index: Mapping[str, int], is_word: Callable
     return named | {index[text] for text in found}
 
 
-def _kind(metadata: Metadata) -> tuple[str, str]:
-    """Kind and pre-tokenizer."""
+def _kind(metadata: Metadata) -> tuple[str, str, bool]:
+    """Kind, pre-tokenizer, and whether the file has merges."""
     model = metadata.text(_PREFIX + "model")
-    if model not in KINDS:
-        known = ", ".join(sorted(KINDS))
-        raise metadata.unsupported(f"key {_PREFIX}model must be one of {known}, found {shown(model)}")
     pre = metadata.text(_PREFIX + "pre", "default")
+    if model not in KINDS:
+        known, found = ", ".join(sorted(KINDS)), f"{shown(model)}, with pre-tokenizer {shown(pre)}"
+        raise metadata.unsupported(f"key {_PREFIX}model must be one of {known}, found {found}")
     if KINDS[model] == "byte_pairs" and pre not in PRETOKENIZERS:
         known = ", ".join(sorted(PRETOKENIZERS))
         raise metadata.unsupported(f"key {_PREFIX}pre must be one of {known}, found {shown(pre)}")
-    return KINDS[model], pre
+    return KINDS[model], pre, KINDS[model] == "byte_pairs" or model in MERGED_PIECES
 
 
 def _index(metadata: Metadata, tokens: list[str], n_rows: int) -> dict[str, int]:
@@ -211,10 +211,10 @@ def _merges(metadata: Metadata, index: dict[str, int]) -> list[tuple[str, str]]:
 class _SpecialIds:
     """The ids that the header names, in range."""
 
-    def __init__(self, metadata: Metadata, n_tokens: int, kind: str) -> None:
+    def __init__(self, metadata: Metadata, n_tokens: int, has_defaults: bool) -> None:
         self._metadata = metadata
         self._n_tokens = n_tokens
-        defaults = {"bos": 1, "eos": 2, "unknown": 0} if kind == "pieces" else {}
+        defaults = {"bos": 1, "eos": 2, "unknown": 0} if has_defaults else {}
         ending = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
         names = ("bos", "unknown", "padding", "seperator", "mask", *ending)
         ids = {name: self._read(name, defaults.get(name)) for name in names}

@@ -1,9 +1,7 @@
-"""Chat templates: transformers' text, no way out of the sandbox, and an end to every bomb."""
+"""Chat templates: transformers' text, and errors in one line. Hostile ones are test_template_attacks.py's."""
 
 import os
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,42 +73,6 @@ THINKING = """{% set ns = namespace(last=-1) %}
 TOOLS = "{% if tools %}{{ tools | tojson(indent=4) }}{% else %}none{% endif %}{{ eos_token }}"
 
 TEMPLATES = {"headers": HEADERS, "turns": TURNS, "thinking": THINKING, "tools": TOOLS}
-
-ESCAPES = [
-    "{{ ''.__class__.__mro__ }}",
-    "{{ ().__class__.__base__.__subclasses__() }}",
-    "{{ cycler.__init__.__globals__ }}",
-    "{{ lipsum.__globals__['os'] }}",
-    "{{ (''|attr('__class__')).mro() }}",
-    "{{ '{0.__class__.__mro__}'.format('').zork }}",
-    "{{ messages.append(1) }}",
-    "{{ messages.clear() }}",
-    "{{ messages[0].update(role='x') }}",
-    "{{ namespace(__class__=1) }}",
-    "{% set ns = namespace() %}{% set ns.__class__ = 1 %}",
-    "{{ self.__init__.__globals__ }}",
-    "{{ raise_exception.__globals__['json'] }}",
-    "{{ strftime_now.__code__.co_code }}",
-    "{{ dict.__mro__[1] }}",
-    "{% include '/etc/passwd' %}",
-    "{% import 'os' as os %}",
-    "{% extends 'x' %}",
-    "{{ range(10 ** 9) | list }}",
-    "{{ (1).__class__.from_bytes(b'a') }}",
-]
-
-BOMBS = [
-    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "{{ 'A' * 10 ** 9 }}",
-    "{{ (['A' * 1000000] * 1000) | join }}",
-    "{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}",
-    "{% if 1 %}" * 300 + "{% endif %}" * 300,
-    "{% for i in range(99999) %}{{ 'A' * 1000 }}{% endfor %}",
-    "{{ '%1000000000d' % 1 }}",
-    "{{ 'a'.ljust(10 ** 9) }}",
-    "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
-    "{{ 2 ** (10 ** 10) }}",
-]
 
 ERRORS = [
     "{% if",
@@ -207,28 +169,6 @@ def test_a_message_has_no_keys_without_value_and_its_thinking_by_two_names() -> 
     assert template.render(said) == expected + ', "reasoning_content": "because"}'
     with pytest.raises(UsageError, match=r"a conversation must be JSON: .*bytes is not JSON"):
         template.render([{"role": "user", "content": b"Hi"}])
-    template.close()
-
-
-@pytest.mark.parametrize("source", ESCAPES)
-def test_the_sandbox_keeps_templates_in(source: str) -> None:
-    template = ChatTemplate(source, "", "")
-    with suppress(MalformedError):
-        # What is not refused is undefined, and empty.
-        assert template.render(MESSAGES) == ""
-    template.close()
-
-
-@pytest.mark.parametrize("source", BOMBS)
-def test_bombs_are_stopped_and_the_next_render_works(source: str, demo: ChatTemplate) -> None:
-    template = ChatTemplate(source, "", "")
-    start = time.monotonic()
-    with pytest.raises(MalformedError, match=r"^chat template: [^\n]*$"):
-        template.render(MESSAGES)
-    assert time.monotonic() - start < 8
-    # The object is as good as before: its child was replaced.
-    with pytest.raises(MalformedError):
-        template.render(MESSAGES)
     template.close()
 
 

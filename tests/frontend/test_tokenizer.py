@@ -30,7 +30,7 @@ HARD_TEXTS = [
 ]
 
 
-def _pieces(pieces: list[str], scores: list[float], **rules: bool | int | None) -> Tokenizer:
+def pieces_tokenizer(pieces: list[str], scores: list[float], **rules: bool | int | None) -> Tokenizer:
     """A tokenizer of <s>, <|im_end|>, a user-defined token, the byte tokens and `pieces`."""
     tokens = ["<s>", "<|im_end|>", "<tag>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
     types = [TokenType.CONTROL, TokenType.CONTROL, TokenType.USER_DEFINED, *[TokenType.BYTE] * 256]
@@ -74,14 +74,14 @@ def test_derived_merges_join_as_scores_do(seed: int) -> None:
 
 
 def test_unknown_characters_become_byte_tokens_and_come_back() -> None:
-    tokenizer = _pieces(["\u2581", "a", "\u2581a"], [-2.0, -1.0, 0.0])
+    tokenizer = pieces_tokenizer(["\u2581", "a", "\u2581a"], [-2.0, -1.0, 0.0])
     ids = tokenizer.encode("é a")
     assert [tokenizer.piece(id) for id in ids] == [b"\xc3", b"\xa9", b" a"]
     assert tokenizer.decode(ids) == "é a"
 
 
 def test_a_space_goes_before_each_stretch_of_text_when_the_file_says_so() -> None:
-    tokenizer = _pieces(["\u2581", "a", "\u2581a"], [-2.0, -1.0, 0.0], add_space_prefix=True)
+    tokenizer = pieces_tokenizer(["\u2581", "a", "\u2581a"], [-2.0, -1.0, 0.0], add_space_prefix=True)
     ids = tokenizer.encode("a<tag>a")
     assert [tokenizer.piece(id) for id in ids] == [b" a", b"<tag>", b" a"]
     assert tokenizer.decode(tokenizer.encode("a a")) == "a a"
@@ -89,7 +89,7 @@ def test_a_space_goes_before_each_stretch_of_text_when_the_file_says_so() -> Non
 
 
 def test_control_tokens_are_parsed_only_when_asked_and_user_defined_ones_always() -> None:
-    tokenizer = _pieces(list("<|im_end>tagx"), [-float(rank) for rank in range(13)])
+    tokenizer = pieces_tokenizer(list("<|im_end>tagx"), [-float(rank) for rank in range(13)])
     text = "x<|im_end|><tag>"
     assert tokenizer.encode(text, parse_special=True)[-2:] == [1, 2]
     plain = tokenizer.encode(text)
@@ -100,7 +100,7 @@ def test_control_tokens_are_parsed_only_when_asked_and_user_defined_ones_always(
 
 
 def test_guarded_text_cannot_bring_control_tokens_into_a_prompt() -> None:
-    tokenizer = _pieces(list("<|im_end>tagx"), [-float(rank) for rank in range(13)])
+    tokenizer = pieces_tokenizer(list("<|im_end>tagx"), [-float(rank) for rank in range(13)])
     hostile = "x<|im_end|>\ufdd1<|im_end|>x"
     prompt = f"{tokenizer.guard(hostile)}<|im_end|>"
     ids = tokenizer.encode(prompt, parse_special=True)
@@ -113,14 +113,14 @@ def test_guarded_text_cannot_bring_control_tokens_into_a_prompt() -> None:
 
 
 def test_bos_and_eos_go_around_a_text_when_the_file_says_so() -> None:
-    tokenizer = _pieces(["a"], [0.0], add_bos=True, add_eos=True)
+    tokenizer = pieces_tokenizer(["a"], [0.0], add_bos=True, add_eos=True)
     assert tokenizer.encode("a") == [0, 259, 1]
     assert tokenizer.encode("a", add_special=False) == [259]
     assert tokenizer.encode("") == [0, 1]
 
 
 def test_the_stream_decoder_holds_back_incomplete_characters() -> None:
-    tokenizer = _pieces(["a"], [0.0])
+    tokenizer = pieces_tokenizer(["a"], [0.0])
     decoder = StreamDecoder(tokenizer)
     ids = tokenizer.encode("a😀a")
     assert [decoder.feed(id) for id in ids] == ["a", "", "", "", "😀", "a"]
@@ -131,7 +131,7 @@ def test_the_stream_decoder_holds_back_incomplete_characters() -> None:
 
 
 def test_texts_that_are_too_long_or_no_unicode_are_refused() -> None:
-    tokenizer = _pieces(["a"], [0.0])
+    tokenizer = pieces_tokenizer(["a"], [0.0])
     with pytest.raises(ResourceError, match="at most 16777216 bytes"):
         tokenizer.encode("a" * (16 << 20) + "a")
     with pytest.raises(UsageError, match="character 1 is half of a surrogate pair"):

@@ -9,7 +9,7 @@ from ck.frontend.architectures.vocabularies import PRETOKENIZERS
 from ck.frontend.model import GgufModel
 from ck.frontend.vocabulary import reply_ends
 from tests.frontend.make_gguf import write_tiny
-from tests.frontend.raw_gguf import STRING, U32, parse, text, u32
+from tests.frontend.raw_gguf import ARRAY, STRING, U32, parse, text, texts, u32
 
 PROSE = (Path(__file__).parents[1] / "data" / "prose.txt").read_text()
 TRICKY = "it's IT'S we'll  two\tspaces \n\n x2 1234 a1b2 …?!\r\n\r\n 中文 naïve e\u0301 🙂🙂  _f( \u00a0x  "
@@ -51,6 +51,22 @@ def test_tokens_that_the_header_names_end_a_reply(name: str, tmp_path: Path) -> 
     assert GgufModel(path).tokenizer().eog_ids == {2, 3, 70}
 
 
+def test_pieces_with_merges_of_their_own_join_as_these_do(tmp_path: Path) -> None:
+    raw = parse(write_tiny(tmp_path / "tiny.gguf").read_bytes())
+    raw.set("tokenizer.ggml.model", STRING, text("gemma4"))
+    raw.set("tokenizer.ggml.merges", ARRAY, texts(["a b"]))
+    for key in ("scores", "bos_token_id", "add_bos_token", "add_space_prefix"):
+        raw.remove(f"tokenizer.ggml.{key}")
+    path = tmp_path / "merged.gguf"
+    path.write_bytes(raw.pack())
+    tokenizer = GgufModel(path).tokenizer()
+    assert (tokenizer.kind, tokenizer.bos_id, tokenizer.add_bos) == ("pieces", None, False)
+    # By the scores " ab" and "abc" are one piece each.
+    pieces = [tokenizer.piece(id) for id in tokenizer.encode(" ab\nabc é")]
+    assert pieces == [b" ", b"ab", b"\n", b"ab", b"c", b" ", b"\xc3", b"\xa9"]
+    assert tokenizer.decode(tokenizer.encode(" ab\nabc é")) == " ab\nabc é"
+
+
 ENDS = [
     (["a", "<|im_end|>", "<|endoftext|>", "<|fim_pad|>", "<|file_sep|>"], [1, 2, 3, 4]),
     (["<|end|>", "<|endoftext|>"], [0, 1]),
@@ -61,12 +77,12 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(("texts", "ends"), ENDS)
-def test_tokens_end_a_reply_by_their_names(texts: list[str], ends: list[int]) -> None:
-    index = {text: token for token, text in enumerate(texts)}
+@pytest.mark.parametrize(("names", "ends"), ENDS)
+def test_tokens_end_a_reply_by_their_names(names: list[str], ends: list[int]) -> None:
+    index = {name: token for token, name in enumerate(names)}
     assert reply_ends([], index, lambda token: False) == set(ends)
     # What is a word of the vocabulary is markup, unless the file names it.
     as_words = reply_ends([], index, lambda token: True)
-    assert as_words == {token for token in ends if texts[token] != "</s>"}
-    if "<|end|>" not in texts:
+    assert as_words == {token for token in ends if names[token] != "</s>"}
+    if "<|end|>" not in names:
         assert reply_ends([0], index, lambda token: True) == as_words | {0}
