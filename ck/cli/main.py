@@ -31,6 +31,7 @@ VERBS = {
     "show": "Look inside a model",
     "compile": "Print or save what the compiler makes of a model",
     "export": "Write a model for transformers or llama.cpp",
+    "quantize": "Write a model file in another storage type",
     "bench": "Measure prompt and decode speed",
     "eval": "Measure how good a model is",
     "train": "Train a small model from text",

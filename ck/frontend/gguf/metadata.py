@@ -74,6 +74,7 @@ class Metadata(Mapping[str, Value]):
         self._cursor = cursor
         self._values: dict[str, Value | _Array] = {}
         self._types: dict[str, int] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
         self._n_strings = 0
         for index in range(count):
             self._read_pair(index)
@@ -99,6 +100,11 @@ class Metadata(Mapping[str, Value]):
         if isinstance(value, _Array):
             return f"array of {value.count} {name}s"
         return name
+
+    def stored(self, key: str) -> bytes:
+        """The pair of `key` as it lies in the file: the key, the value's type, the value."""
+        start, end = self._spans[key]
+        return self._cursor.data[start:end]
 
     def error(self, text: str) -> MalformedError:
         """The error `text` about this file."""
@@ -162,6 +168,7 @@ class Metadata(Mapping[str, Value]):
 
     def _read_pair(self, index: int) -> None:
         cursor = self._cursor
+        start = cursor.position
         key = cursor.string(f"key {index}", KEY_LIMIT_BYTES)
         if not key:
             raise cursor.error(f"key {index} must have at least one character, found none")
@@ -172,6 +179,7 @@ class Metadata(Mapping[str, Value]):
         value = self._read_array(what) if kind == _ARRAY else self._read_scalar(kind, what)
         self._values[key] = value
         self._types[key] = value.kind if isinstance(value, _Array) else kind
+        self._spans[key] = start, cursor.position
 
     def _read_scalar(self, kind: int, what: str) -> Value:
         if kind == _STRING:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from gguf import GGMLQuantizationType, quantize
 from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
@@ -108,8 +107,7 @@ def _encode(name: str, values: NDArray[np.float32], storage: str) -> NDArray[Any
     if storage == "f16" and np.abs(values).max() > np.finfo(np.float16).max:
         found = np.abs(values).max()
         raise UnsupportedError(f"{name}: must be below 65504 to be stored as f16, found {found}; choose bf16")
-    of = BY_NAME[storage]
-    return quantize_rows(values, of) if of.quantized else quantize(values, GGMLQuantizationType(of.ggml_id))
+    return quantize_rows(values, BY_NAME[storage])
 
 
 def _check_header(path: Path, scratch: Path, hp: HyperParameters) -> None:
