@@ -1,4 +1,4 @@
-"""`ck eval ppl|kld`: how good a model is, in figures that line up with llama-perplexity's."""
+"""`ck eval ppl|kld|tasks`: how good a model is, in figures that line up with llama-perplexity's."""
 
 import io
 import sys
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ck.cli.eval_tasks import tasks
 from ck.cli.options import ProgramOptions, compile_model, json_option, model_argument, take, window_options
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ _WINDOW = click.option(
     help=f"Tokens of a window. Default: {DEFAULT_WINDOW}, or those of the file of --base.",
 )
 _CHUNKS = click.option("--chunks", type=click.IntRange(1), help="Windows at most. Default: all.")
-_ADAPTER = click.option(
-    "--adapter", type=click.Path(path_type=Path), help="A folder of PEFT's, merged on load."
-)
+_ADAPTER = click.option("--adapter", help="A folder of PEFT's, or its name on the hub, merged on load.")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Text:
 
 @click.group()
 def command() -> None:
-    """Measure how good a model is: by a text, and against another model."""
+    """Measure how good a model is: by a text, against another model, by tasks."""
 
 
 @command.command()
@@ -57,7 +56,7 @@ def command() -> None:
 @window_options
 @_ADAPTER
 @json_option
-def ppl(model: str, adapter: Path | None, as_json: bool, **given: Any) -> None:
+def ppl(model: str, adapter: str | None, as_json: bool, **given: Any) -> None:
     """Perplexity of MODEL on a text: how well it foretells each token, lower is better.
 
     Windows, the tokens that are scored and the uncertainty are llama-perplexity's. Each window's running
@@ -88,7 +87,7 @@ def kld(
     base: str | None,
     save_base: Path | None,
     base_dtype: str | None,
-    adapter: Path | None,
+    adapter: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -115,7 +114,7 @@ def kld(
 
 
 def _save(
-    model: str, options: ProgramOptions, text: Text, adapter: Path | None, path: Path | None, as_json: bool
+    model: str, options: ProgramOptions, text: Text, adapter: str | None, path: Path | None, as_json: bool
 ) -> None:
     if path is None:
         raise click.UsageError("--base or --save-base is required")
@@ -152,7 +151,7 @@ def _report_perplexity(
 
 
 def _against_file(
-    model: str, base: "BaseFile", options: ProgramOptions, text: Text, adapter: Path | None, as_json: bool
+    model: str, base: "BaseFile", options: ProgramOptions, text: Text, adapter: str | None, as_json: bool
 ) -> None:
     from ck.errors import UsageError
     from ck.evaluate.measure import file_as_base
@@ -174,7 +173,7 @@ def _against_model(
     base: str,
     options: tuple[ProgramOptions, ProgramOptions],
     text: Text,
-    adapter: Path | None,
+    adapter: str | None,
     save: Path | None,
     as_json: bool,
 ) -> None:
@@ -229,7 +228,7 @@ def _running(n: int, of: "Compared") -> str:
     return "  ".join([f"{n:>5}", *cells])
 
 
-def _compile(model: str, options: ProgramOptions, adapter: Path | None) -> "Model":
+def _compile(model: str, options: ProgramOptions, adapter: str | None) -> "Model":
     import warnings
 
     from ck.errors import CkWarning
@@ -289,3 +288,6 @@ def _line_on_stderr() -> Generator[None]:
         yield
     finally:
         print(file=sys.stderr)
+
+
+command.add_command(tasks)

@@ -81,8 +81,13 @@ def cut(tokenizer: Tokenizer, text: str, where: str, n_ctx: int, n_chunks: int |
 
 
 def pieces_of(n_ctx: int, n_vocab: int) -> Iterator[slice]:
-    """The scored tokens of a window in pieces whose logits take PIECE_BYTES at most, or are one row."""
-    rows, count = max(1, PIECE_BYTES // (4 * n_vocab)), n_scored(n_ctx)
+    """The scored tokens of a window in the pieces that `row_pieces` makes."""
+    return row_pieces(n_scored(n_ctx), n_vocab)
+
+
+def row_pieces(count: int, n_vocab: int) -> Iterator[slice]:
+    """`count` rows in pieces whose logits take PIECE_BYTES at most, or are one row."""
+    rows = max(1, PIECE_BYTES // (4 * n_vocab))
     for start in range(0, count, rows):
         yield slice(start, min(start + rows, count))
 
