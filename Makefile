@@ -54,6 +54,9 @@ graphs:             # random programs through interpreters, PyTorch, C and LLVM;
 parity:             # the canary against PyTorch on a model of 4 layers, both families (some minutes)
 	CK_CANARY=large $(PYTHON) -m pytest tests/train/test_parity.py -k canary
 
+samplers: peer      # record anew what llama.cpp's samplers make of random logits (seconds)
+	$(PYTHON) benchmarks/peers/record_samplers.py
+
 templates:          # published chat templates: 60 conversations each against transformers (half a minute)
 	$(PYTHON) -m tests.frontend.published_templates smollm2-135m \
 	$$($(PYTHON) benchmarks/peers/llama_cpp.py --source)/models/templates
@@ -73,4 +76,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-tasks docs
+.PHONY: samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-tasks docs

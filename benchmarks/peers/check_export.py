@@ -61,11 +61,11 @@ class Continuation:
         return self.n_equal >= self.n_certain
 
 
-def build_probe() -> Path:
+def build_probe(source: Path = PROBE) -> Path:
     """The probe, compiled against the peer's libraries when its source has changed."""
     llama_cpp.program(llama_cpp.PROGRAMS[0])
     place = llama_cpp.folder()
-    out = place / f"probe-{hashlib.sha256(PROBE.read_bytes()).hexdigest()[:16]}"
+    out = place / f"probe-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
     if out.exists():
         return out
     root = next(place.glob("*/vendor/llama.cpp"))
@@ -74,7 +74,7 @@ def build_probe() -> Path:
     include = [f"-I{root / part}" for part in ("include", "ggml/include")]
     partial = out.with_suffix(".o")
     commands = (
-        ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", *include, "-c", str(PROBE), "-o", str(partial)],
+        ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", *include, "-c", str(source), "-o", str(partial)],
         # Twice, since they name each other's symbols.
         ["c++", str(partial), *archives, *archives, "-fopenmp", "-pthread", "-ldl", "-o", str(out)],
     )

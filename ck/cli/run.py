@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ck.cli.options import ProgramOptions, compile_model, json_option, model_argument, program_options, take
-from ck.cli.sampling_options import sampling_options
+from ck.cli.sampling_options import sampling_options, take_sampling
 
 if TYPE_CHECKING:
     from ck.frontend.thinking import Template
@@ -31,6 +31,8 @@ class RunOptions:
     thinking: "ThinkingMode"
     as_json: bool
     show_token_ids: bool
+    stop: tuple[str, ...]
+    model_sampling: bool
     generate_only: bool
     force_compile: bool
 
@@ -62,11 +64,10 @@ def command(model: str, adapter: str | None, **given: Any) -> None:
     With --prompt or --file, standard output gets the answer and nothing else; what the model thinks before
     it, seed and speed go to standard error. Standard input may be a pipe: each line is a turn.
     """
-    from ck.runtime.sampling import Sampler, SamplingParams
-
     options = take(RunOptions, given)
     program = take(ProgramOptions, given)
-    sampler = Sampler(SamplingParams(**given))
+    sampling = take_sampling(given)
+    _check_sampling(sampling, options)
     prompt = _prompt(options)
     if options.as_json and prompt is None:
         raise click.UsageError("--json needs --prompt or --file")
@@ -74,7 +75,7 @@ def command(model: str, adapter: str | None, **given: Any) -> None:
     if options.generate_only:
         return
     conversation = _conversation(compiled, options, Path(model).name)
-    _print_settings(compiled, sampler)
+    sampler = _sampler(compiled, sampling, options)
     if prompt is None:
         _chat(conversation, sampler, options)
     else:
@@ -111,7 +112,7 @@ def _conversation(model: "Model", options: RunOptions, name: str) -> "Conversati
         print(f"{why}: completing raw text", file=sys.stderr)
     else:
         _print_misfits(template, model)
-    session = Session(model.exe, model.tokenizer, progress=prompt_progress())
+    session = Session(model.exe, model.tokenizer, stop=options.stop, progress=prompt_progress())
     return Conversation(session, template, options.system, options.thinking)
 
 
@@ -140,9 +141,26 @@ def _print_misfits(template: "Template", model: "Model") -> None:
         print(f"ck: chat template: {warnings[0]}{more}; see: ck template lint", file=sys.stderr)
 
 
-def _print_settings(model: "Model", sampler: "Sampler") -> None:
+def _check_sampling(sampling: dict[str, Any], options: RunOptions) -> None:
+    """Raises UsageError for what is wrong in itself, before anything is loaded."""
+    from ck.runtime.samplers.params import SamplingParams
+    from ck.runtime.stops import check_stops
+
+    SamplingParams(**sampling)
+    check_stops(options.stop)
+
+
+def _sampler(model: "Model", sampling: dict[str, Any], options: RunOptions) -> "Sampler":
+    """The sampler; what it is made of goes to standard error, with what the model wants."""
+    from ck.runtime.sampling import Sampler, settle
+
+    defaults = model.sampling if options.model_sampling else None
+    sampler = Sampler(settle(sampling, defaults), model.tokenizer)
     exe = model.exe
     print(f"context {exe.n_ctx}, threads {exe.n_threads}, seed {sampler.seed}", file=sys.stderr)
+    if defaults is not None:
+        print(f"sampling: {defaults.line(sampling)}", file=sys.stderr)
+    return sampler
 
 
 def _chat(conversation: "Conversation", sampler: "Sampler", options: RunOptions) -> None:

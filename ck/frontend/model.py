@@ -16,6 +16,7 @@ from ck.frontend.gguf.label import model_label
 from ck.frontend.hyperparameters import VOCAB_LIMIT, HyperParameters
 from ck.frontend.model_file import ModelFile, Words
 from ck.frontend.rope import DIVISORS, YARN
+from ck.frontend.sampling_defaults import SamplingDefaults, read_gguf_sampling
 
 if TYPE_CHECKING:
     from ck.frontend.tokenizer import Tokenizer
@@ -67,6 +68,11 @@ class GgufModel(GgufParts):
         """The source of the chat template; None for a base model."""
         key = "tokenizer.chat_template"
         return self.metadata.text(key) if key in self.metadata else None
+
+    @property
+    def sampling(self) -> SamplingDefaults | None:
+        """general.sampling.*"""
+        return read_gguf_sampling(self.metadata, shown(self.path.name))
 
     def hyperparameters(self) -> HyperParameters:
         """The header's numbers, checked against its tensors. Raises MalformedError, UnsupportedError."""

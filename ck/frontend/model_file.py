@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ck.dtypes import StorageType
 from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.sampling_defaults import SamplingDefaults
 
 if TYPE_CHECKING:
     from ck.frontend.tokenizer import Tokenizer
@@ -71,6 +72,11 @@ class ModelFile(Protocol):
     @property
     def chat_template(self) -> str | None:
         """The source of the chat template; None for a base model."""
+        ...
+
+    @property
+    def sampling(self) -> SamplingDefaults | None:
+        """How it wants its tokens drawn; None when it says nothing. Raises MalformedError."""
         ...
 
     def hyperparameters(self) -> HyperParameters:

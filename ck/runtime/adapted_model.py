@@ -17,6 +17,7 @@ from ck.frontend.adapters import names_of
 from ck.frontend.huggingface.peft import read_adapter
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model_file import ModelFile, TensorInfo, Words
+from ck.frontend.sampling_defaults import SamplingDefaults
 from ck.runtime.weights import dequantize
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class AdaptedModel:
     def chat_template(self) -> str | None:
         """The model's."""
         return self._file.chat_template
+
+    @property
+    def sampling(self) -> SamplingDefaults | None:
+        """The model's."""
+        return self._file.sampling
 
     def hyperparameters(self) -> HyperParameters:
         """The model's."""

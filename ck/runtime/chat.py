@@ -116,7 +116,7 @@ class Conversation:
             return
         splitter = ThoughtSplitter(self._marks, prompt.rstrip().endswith(self._marks.start))
         for piece in pieces:
-            yield Piece(piece.token, *splitter.feed(piece.text or self._mark(piece.token)))
+            yield Piece(piece.token, *splitter.feed(piece.text + self._mark(piece.token)))
         answer, thought = splitter.finish()
         if answer or thought:
             yield Piece(None, answer, thought)
@@ -124,7 +124,10 @@ class Conversation:
     def _mark(self, token: int | None) -> str:
         """The text of a control token that is a mark; of others, which a reader does not see, none."""
         assert self._marks is not None
-        text = "" if token is None else self.session.tokenizer.piece(token).decode("utf-8", "replace")
+        tokenizer = self.session.tokenizer
+        if token is None or not tokenizer.is_control(token):
+            return ""
+        text = tokenizer.piece(token).decode("utf-8", "replace")
         return text if text in (self._marks.start, self._marks.end) else ""
 
 

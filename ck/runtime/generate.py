@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from ck.errors import ResourceError, UsageError
 from ck.frontend.tokenizer import StreamDecoder, Tokenizer
 from ck.runtime.sampling import Sampler
+from ck.runtime.stops import StopFinder
 
-# Why a reply ended: end-of-generation token, token limit, full context, or the caller's wish.
-StopReason = Literal["eog", "length", "context", "interrupted"]
+# Why a reply ended: end-of-generation token, stop text, token limit, full context, or the caller's wish.
+StopReason = Literal["eog", "stop", "length", "context", "interrupted"]
 
 
 class Engine(Protocol):
@@ -83,6 +84,24 @@ class Stats:
         return {**vars(self), "prefill_tps": self.prefill_tps, "decode_tps": self.decode_tps}
 
 
+class _ReplyText:
+    """A reply's text, token by token: whole characters, no control tokens, nothing from a stop text on."""
+
+    def __init__(self, tokenizer: Tokenizer, finder: StopFinder) -> None:
+        self._tokenizer, self._finder = tokenizer, finder
+        self._decoder = StreamDecoder(tokenizer)
+
+    def feed(self, token: int) -> str:
+        """What `token` completes."""
+        if self._tokenizer.is_control(token):
+            return self._finder.feed(self._tokenizer.piece(token).decode("utf-8", "replace"), shown=False)
+        return self._finder.feed(self._decoder.feed(token))
+
+    def finish(self) -> str:
+        """What is held back at the end."""
+        return "" if self._finder.found else self._finder.feed(self._decoder.finish()) + self._finder.finish()
+
+
 def never() -> bool:
     """The answer of a caller that lets a reply run to its end."""
     return False
@@ -90,9 +109,10 @@ def never() -> bool:
 
 @dataclass
 class Session:
-    """One sequence on one executable. `prompt` and `stats` are the latest reply's, also while it runs.
+    """One sequence on one executable. `prompt`, `reply`, `stats` are the latest reply's, also while it runs.
 
     It begins with an empty cache, and the executable is its own until another session begins on it.
+    `stop` are texts that end a reply and are no part of it, over what the model says and thinks alike.
     `progress` is called with the prompt's tokens fed and in all, after each chunk of a prompt of several.
     """
 
@@ -100,6 +120,8 @@ class Session:
     tokenizer: Tokenizer
     stats: Stats = field(default_factory=Stats)
     prompt: Sequence[int] = ()
+    reply: list[int] = field(default_factory=list[int])
+    stop: Sequence[str] = ()
     progress: Callable[[int, int], None] | None = None
     _fed: list[int] = field(default_factory=list[int])
 
@@ -118,30 +140,44 @@ class Session:
         Raises UsageError for an empty prompt and ResourceError for one that leaves no room in the context.
         """
         self._check(prompt, max_tokens)
-        self.prompt = prompt
+        finder = StopFinder(self.stop)
+        self.prompt, self.reply = prompt, []
         stats = self.stats = Stats(n_prompt=len(prompt))
         sampler.forget()
         sampler.see(prompt)
         start = time.perf_counter()
         logits = self._feed(prompt, should_stop)
         stats.prefill_s = time.perf_counter() - start
-        text = StreamDecoder(self.tokenizer)
+        text = _ReplyText(self.tokenizer, finder)
         while logits is not None and not self._ended(max_tokens, should_stop):
-            token = sampler.choose(logits)
-            now = time.perf_counter() - start
-            if stats.n_generated == 0:
-                stats.ttft_s = now
-            if token in self.tokenizer.eog_ids:
-                stats.stop = "eog"
+            token = self._choose(sampler, logits, start)
+            if token is None:
                 break
-            sampler.see([token])
-            stats.n_generated += 1
-            stats.decode_s = now - stats.ttft_s
             yield Piece(token, text.feed(token))
-            logits = self._next_logits(token, max_tokens)
+            logits = None if self._stopped(finder) else self._next_logits(token, max_tokens)
         rest = text.finish()
         if rest:
             yield Piece(None, rest)
+
+    def _choose(self, sampler: Sampler, logits: NDArray[np.float32], start: float) -> int | None:
+        """The next token, counted; None for one that ends the reply."""
+        token, stats = sampler.choose(logits), self.stats
+        now = time.perf_counter() - start
+        if stats.n_generated == 0:
+            stats.ttft_s = now
+        if token in self.tokenizer.eog_ids:
+            stats.stop = "eog"
+            return None
+        sampler.see([token])
+        self.reply.append(token)
+        stats.n_generated += 1
+        stats.decode_s = now - stats.ttft_s
+        return token
+
+    def _stopped(self, finder: StopFinder) -> bool:
+        if finder.found:
+            self.stats.stop = "stop"
+        return finder.found
 
     def reset(self) -> None:
         """Forget everything fed."""

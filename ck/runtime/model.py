@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +23,7 @@ from ck.runtime.weights import Weights
 
 if TYPE_CHECKING:
     from ck.frontend.chat_template import ChatTemplate
+    from ck.frontend.sampling_defaults import SamplingDefaults
     from ck.frontend.tokenizer import Tokenizer
     from ck.runtime.chat import ThinkingMode
 
@@ -79,6 +80,11 @@ class Model:
         source = self.file.chat_template
         return None if source is None else template_of(source, self.tokenizer)
 
+    @property
+    def sampling(self) -> "SamplingDefaults | None":
+        """How the model wants its tokens drawn; None when it says nothing. Raises MalformedError."""
+        return self.file.sampling
+
     def __call__(self, ids: Any) -> NDArray[np.float32]:
         """Logits [T, V] of token ids [T], from an empty cache."""
         with self.exe.lock:
@@ -91,20 +97,25 @@ class Model:
         max_tokens: int = 64,
         seed: int = -1,
         thinking: "ThinkingMode" = "auto",
+        stop: Sequence[str] = (),
+        model_sampling: bool = True,
         **sampling: Any,
     ) -> str:
         """The model's answer to `prompt`, wrapped in its chat template when it has one.
 
         What the model thinks before it answers is left out. `thinking` on or off turns it on or off where the
-        template can, with a CkWarning where it cannot. `sampling` are `SamplingParams`' fields, with
-        llama.cpp's defaults; temp=0 is argmax. A `seed` below 0 is drawn.
+        template can, with a CkWarning where it cannot. `sampling` are `SamplingParams`' fields; what is not
+        given is the model's own, unless `model_sampling` is false, else llama.cpp's; temp=0 is argmax. A
+        `seed` below 0 is drawn. The answer ends before any text of `stop`.
         """
         from ck.runtime.chat import Conversation
         from ck.runtime.generate import Session
-        from ck.runtime.sampling import Sampler, SamplingParams
+        from ck.runtime.sampling import Sampler, settle
 
-        sampler = Sampler(SamplingParams(seed=seed, **sampling))
-        talk = Conversation(Session(self.exe, self.tokenizer), self.chat_template, None, thinking)
+        params = settle({"seed": seed, **sampling}, self.sampling if model_sampling else None)
+        sampler = Sampler(params, self.tokenizer)
+        session = Session(self.exe, self.tokenizer, stop=stop)
+        talk = Conversation(session, self.chat_template, None, thinking)
         with self.exe.lock:
             return "".join(piece.text for piece in talk.reply(prompt, sampler, max_tokens))
 

@@ -98,6 +98,7 @@ class Model:
     def __init__(self, exe: Executable, template: Template | None, info: dict[str, Any]) -> None:
         self.exe, self.chat_template, self.info, self.tokenizer = exe, template, info, Tokenizer()
         self.file = SimpleNamespace(skipped=())
+        self.sampling = None
 
     def ir(self, stage: str) -> str:
         return f"// {stage}\n"

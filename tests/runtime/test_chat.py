@@ -16,7 +16,8 @@ from ck.frontend.thinking import Thinking, read_thinking
 from ck.frontend.tokenizer import Tokenizer
 from ck.runtime.chat import Conversation, ThinkingMode
 from ck.runtime.generate import Session
-from ck.runtime.sampling import Sampler, SamplingParams
+from ck.runtime.samplers.params import SamplingParams
+from ck.runtime.sampling import Sampler
 from ck.runtime.thinking import ThoughtSplitter
 from tests.cli.stand_in import Executable
 from tests.cli.stand_in import Tokenizer as Bytes

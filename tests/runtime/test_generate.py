@@ -8,7 +8,8 @@ import pytest
 
 from ck.errors import ResourceError, UsageError
 from ck.runtime.generate import Piece, Session, Stats
-from ck.runtime.sampling import Sampler, SamplingParams
+from ck.runtime.samplers.params import SamplingParams
+from ck.runtime.sampling import Sampler
 
 N_VOCAB = 32
 EOG = 0

@@ -1,14 +1,16 @@
 """The sampler chain: each sampler alone, the chain against a plain definition of it, limits, and the draw."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ck.errors import CkError, UsageError
-from ck.runtime.sampling import Sampler, SamplingParams, greedy, keep_top_k
+from ck.frontend.tokenizer import Tokenizer
+from ck.runtime.samplers.params import SamplingParams
+from ck.runtime.sampling import Sampler
 
 Logits = NDArray[np.float32]
 OFF: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temp": 1.0, "seed": 1}
@@ -102,13 +104,11 @@ def test_the_default_chain_is_its_definition(n_vocab: int, top_k: int) -> None:
 @pytest.mark.parametrize("n_vocab", [300, 1024, 5000])
 def test_top_k_orders_ties_by_token(n_vocab: int) -> None:
     logits = np.random.default_rng(0).integers(0, 3, n_vocab).astype(np.float32)
-    ids, _ = keep_top_k(logits, 50)
-    assert ids.tolist() == sorted(range(n_vocab), key=lambda token: (-logits[token], token))[:50]
+    assert kept(logits, top_k=50) == sorted(range(n_vocab), key=lambda token: (-logits[token], token))[:50]
 
 
 def test_ties_at_the_top_go_to_the_lowest_token() -> None:
     logits = np.array([1, 7, 7, 0, 7], np.float32)
-    assert greedy(logits) == 1
     assert Sampler(SamplingParams(temp=0)).choose(logits) == 1
     assert kept(logits, top_k=2) == [1, 2]
 
@@ -217,26 +217,6 @@ def test_every_choice_uses_one_draw() -> None:
 
 OFF_BUT_SEED: dict[str, Any] = {name: value for name, value in OFF.items() if name != "seed"}
 
-# Upper 1e-4 points of the chi-square distribution, by degrees of freedom (tables; scipy.stats.chi2.isf).
-CHI_SQUARE = {2: 18.42, 4: 23.51, 9: 33.72, 39: 82.06}
-
-
-@pytest.mark.parametrize(
-    ("settings", "n_vocab"),
-    [({}, 5), ({"temp": 0.5}, 5), ({"temp": 1.7}, 10), ({"top_k": 3}, 60), ({"top_k": 40, "temp": 4.0}, 900)],
-    ids=str,
-)
-def test_draws_follow_the_distribution(settings: dict[str, Any], n_vocab: int) -> None:
-    n_draws = 20_000
-    logits = random_logits(11, n_vocab) / 3
-    sampler = Sampler(SamplingParams(**{**OFF, "seed": 123, **settings}))
-    ids, probabilities = sampler.distribution(logits)
-    expected = probabilities * n_draws
-    assert expected.min() > 5
-    counts = np.bincount([sampler.choose(logits) for _ in range(n_draws)], minlength=n_vocab)[ids]
-    assert counts.sum() == n_draws
-    assert ((counts - expected) ** 2 / expected).sum() < CHI_SQUARE[len(ids) - 1]
-
 
 @pytest.mark.parametrize(
     ("settings", "words"),
@@ -257,3 +237,109 @@ def test_refusals(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         SamplingParams(**settings)
     assert words in str(caught.value)
+
+
+def exact(logits: Logits) -> Any:
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return weights / weights.sum()
+
+
+def cut(probabilities: Any, places: list[int]) -> Any:
+    left = np.zeros_like(probabilities)
+    left[places] = probabilities[places]
+    return left / left.sum()
+
+
+class Bytes:
+    """Tokens of one letter, "a" being 0."""
+
+    eog_ids = frozenset({3})
+
+    def piece(self, token: int) -> bytes:
+        return b"%c" % (97 + token)
+
+
+# Twelve tokens: probabilities 0.3, 0.2, 0.14, .. of tokens 0, 1, 2, ..
+TWELVE = np.array([0.3, 0.2, 0.14, 0.1, 0.08, 0.06, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005])
+LOGITS = np.log(TWELVE).astype(np.float32)
+# abcab: after "ab" comes c, after "b" too; a was followed by b, but "a" is no end of the text.
+TEXT = [0, 1, 2, 0, 1]
+
+
+def weighed(factors: dict[int, float], powers: dict[int, float] | None = None) -> Any:
+    """TWELVE with some tokens' probabilities to powers and times factors."""
+    wanted = TWELVE.copy()
+    for token, power in (powers or {}).items():
+        wanted[token] = wanted[token] ** power
+    for token, factor in factors.items():
+        wanted[token] *= factor
+    return wanted / wanted.sum()
+
+
+def entropy(p: Any) -> float:
+    return float(-(p * np.log(p)).sum())
+
+
+def powered(p: Any, temp: float) -> Any:
+    return p ** (1 / temp) / (p ** (1 / temp)).sum()
+
+
+def zipf_rank(p: Any, mu: float) -> int:
+    """mirostat's k, by its formula."""
+    places = np.arange(1, len(p))
+    steps = np.log((places + 1) / places)
+    z = float((steps * np.log(p[:-1] / p[1:])).sum() / (steps**2).sum())
+    return int(((z - 1) * 2**mu / (1 - len(p) ** (1 - z))) ** (1 / z))
+
+
+EVENNESS = entropy(TWELVE) / math.log(12)
+RANKED = list(range(zipf_rank(TWELVE, 3.0)))
+NEAR = [n for n in range(12) if math.log(0.3 / TWELVE[n]) <= 1.5 * float(np.log(TWELVE).std())]
+# What is drawn, by a formula of its own: settings, tokens before, exact probabilities of the twelve.
+EXACT: list[tuple[dict[str, Any], list[int], Any]] = [
+    ({}, [], TWELVE),
+    ({"temp": 0.9}, [], powered(TWELVE, 0.9)),
+    ({"temp": 3.0}, [], powered(TWELVE, 3.0)),
+    ({"dynatemp_range": 0.6}, [], powered(TWELVE, 0.4 + 1.2 * EVENNESS)),
+    ({"dynatemp_range": 2.0, "dynatemp_exp": 3.0}, [], powered(TWELVE, 3 * EVENNESS**3)),
+    ({"top_k": 4}, [], cut(TWELVE, [0, 1, 2, 3])),
+    ({"top_p": 0.7}, [], cut(TWELVE, [0, 1, 2, 3])),
+    ({"min_p": 0.25}, [], cut(TWELVE, [0, 1, 2, 3, 4])),
+    ({"min_p": 0.25, "min_keep": 7}, [], cut(TWELVE, list(range(7)))),
+    # Entropy 2.04; surprises 1.20 1.61 1.97 2.30 2.53 ..: nearest are 2, 3, 1, 4 (0.49), 0 (0.84).
+    ({"typ_p": 0.5}, [], cut(TWELVE, [1, 2, 3, 4])),
+    ({"top_n_sigma": 1.5}, [], cut(TWELVE, NEAR)),
+    ({"xtc_probability": 1.0}, [], cut(TWELVE, list(range(2, 12)))),
+    ({"xtc_probability": 0.4, "xtc_threshold": 0.09}, [], 0.6 * TWELVE + 0.4 * cut(TWELVE, [*range(3, 12)])),
+    ({"repeat_penalty": 1.5}, TEXT, weighed({}, {0: 1.5, 1: 1.5, 2: 1.5})),
+    ({"frequency_penalty": 0.5}, TEXT, weighed({0: math.exp(-1), 1: math.exp(-1), 2: math.exp(-0.5)})),
+    ({"presence_penalty": 0.5}, TEXT, weighed(dict.fromkeys((0, 1, 2), math.exp(-0.5)))),
+    ({"dry_multiplier": 1.0}, TEXT, weighed({2: math.exp(-1)})),
+    ({"dry_multiplier": 1.0, "dry_allowed_length": 1}, TEXT, weighed({2: math.exp(-1.75)})),
+    ({"logit_bias": {5: 1.0, 0: -math.inf}}, [], weighed({5: math.e, 0: 0.0})),
+    ({"ignore_eos": True}, [], weighed({3: 0.0})),
+    # mu begins at 2 tau: version 2 keeps p of 2^-3 and more.
+    ({"mirostat": 2, "mirostat_tau": 1.5, "mirostat_eta": 0.0}, [], cut(TWELVE, [0, 1, 2])),
+    ({"mirostat": 1, "mirostat_tau": 1.5, "mirostat_eta": 0.0}, [], cut(TWELVE, RANKED)),
+    ({"top_k": 6, "temp": 2.0, "min_p": 0.3}, [], powered(cut(TWELVE, [0, 1, 2, 3])[:4], 2.0)),
+]  # fmt: skip
+# Upper 1e-4 points of the chi-square distribution by degrees of freedom, from a table.
+POINTS = [15.14, 18.42, 21.11, 23.51, 25.74, 27.86, 29.88, 31.83, 33.72, 35.56, 37.37]
+
+
+@pytest.mark.parametrize(("settings", "before", "wanted"), EXACT, ids=lambda value: str(value)[:60])
+def test_draws_follow_the_exact_distribution(
+    settings: dict[str, Any], before: list[int], wanted: Any
+) -> None:
+    n_draws = 2000
+    wanted = np.concatenate([wanted, np.zeros(12 - len(wanted))])
+    given: dict[str, Any] = {**OFF, "dry_sequence_breakers": (), **settings, "seed": 20261126}
+    sampler = Sampler(SamplingParams(**given), cast("Tokenizer", Bytes()))
+    sampler.see(before)
+    counts = np.bincount([sampler.choose(LOGITS) for _ in range(n_draws)], minlength=12)
+    assert counts[wanted == 0].sum() == 0
+    likely = wanted > 0
+    expected = wanted[likely] * n_draws
+    assert expected.min() > 4
+    chi_square = ((counts[likely] - expected) ** 2 / expected).sum()
+    assert chi_square < POINTS[int(likely.sum()) - 2], (counts.tolist(), (wanted * n_draws).round(1).tolist())

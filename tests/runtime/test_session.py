@@ -8,7 +8,8 @@ import pytest
 import ck
 from ck.runtime.generate import Session
 from ck.runtime.model import Model
-from ck.runtime.sampling import Sampler, SamplingParams
+from ck.runtime.samplers.params import SamplingParams
+from ck.runtime.sampling import Sampler
 from tests.models import PATTERN_LAYERS
 
 TEXT = (Path(__file__).parents[1] / "data" / "prose.txt").read_text("utf-8")

@@ -12,6 +12,7 @@ from ck.frontend.gguf.cursor import shown
 from ck.frontend.huggingface.config_files import named, read_bytes, read_object, read_optional, read_text
 from ck.frontend.huggingface.shards import ShardedTensors
 from ck.frontend.huggingface.transformers_model import TransformersModel, end_ids, template_text
+from ck.frontend.sampling_defaults import SamplingDefaults, read_generation_sampling
 
 if TYPE_CHECKING:
     from ck.frontend.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
 SETTINGS = "tokenizer_config.json"
+GENERATION = "generation_config.json"
 TEMPLATE_LIMIT_BYTES = 1 << 20
 # Of tokenizers that are not the library's own.
 _OTHERS = ("tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -51,6 +53,12 @@ class FolderModel(TransformersModel):
         if os.path.lexists(file):
             return read_text(file, TEMPLATE_LIMIT_BYTES)
         return template_text(self._settings.get("chat_template"), named(self.path / SETTINGS))
+
+    @property
+    def sampling(self) -> SamplingDefaults | None:
+        """generation_config.json's."""
+        file = self.path / GENERATION
+        return read_generation_sampling(read_optional(file), named(file))
 
     @property
     def has_tokenizer(self) -> bool:
@@ -122,7 +130,7 @@ def folder_tokenizer(path: Path, n_vocab: int) -> "Tokenizer":
 
     ends = [
         token
-        for file in (path / "generation_config.json", path / CONFIG)
+        for file in (path / GENERATION, path / CONFIG)
         for token in end_ids(read_optional(file).get("eos_token_id"), named(file))
     ]
     file = path / TOKENIZER

@@ -16,6 +16,7 @@ from ck.frontend.architectures.outward.config import written
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.huggingface.safetensors import FloatTensor
 from ck.frontend.huggingface.transformers_model import TransformersModel, end_ids, template_text
+from ck.frontend.sampling_defaults import SamplingDefaults, read_generation_sampling
 
 if TYPE_CHECKING:
     from ck.frontend.tokenizer import Tokenizer
@@ -45,12 +46,19 @@ class LiveModel(TransformersModel):
         self._tokenizer = tokenizer
         generation: Any = getattr(model, "generation_config", None)
         given = (config.get("eos_token_id"), getattr(generation, "eos_token_id", None))
+        differs: Any = getattr(generation, "to_diff_dict", dict[str, Any])
+        self._generation: Mapping[str, Any] = differs()
         self._ends = tuple(token for value in given for token in end_ids(value, self.name))
 
     @property
     def chat_template(self) -> str | None:
         """The tokenizer's."""
         return template_text(getattr(self._tokenizer, "chat_template", None), f"{self.name} tokenizer")
+
+    @property
+    def sampling(self) -> SamplingDefaults | None:
+        """What its generation_config changes."""
+        return read_generation_sampling(self._generation, f"{self.name}.generation_config")
 
     @property
     def has_tokenizer(self) -> bool:
