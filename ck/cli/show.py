@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ck.cli.options import ProgramOptions, find_model, json_option, model_argument, shape_options, take
+from ck.cli.outline import outline, source_of
 
 if TYPE_CHECKING:
     from ck.frontend.hyperparameters import HyperParameters
@@ -22,24 +23,34 @@ if TYPE_CHECKING:
 def command(model: str, tensors: bool, template: bool, as_json: bool, **given: Any) -> None:
     """Show architecture, sizes, storage types and tokenizer of MODEL, and the memory it takes.
 
-    Only headers are read. A GGUF file that ck cannot run is shown as far as it can be read.
+    Only headers are read. A model that ck cannot run is shown as far as it can be read, with what is missing
+    for it, and the exit code is 4.
     """
     from ck.cli.output import write_json
+    from ck.errors import UnsupportedError
     from ck.frontend.model import open_file
 
     options = take(ProgramOptions, given)
-    file = open_file(find_model(model), options.quantize)
-    if template:
-        _print_template(file, as_json)
-        return
-    facts = _facts(file, options)
-    facts["backend"] = _backend(model)
-    if tensors:
-        facts["tensors"] = _tensors(file)
+    path = find_model(model)
+    try:
+        file = open_file(path, options.quantize)
+    except UnsupportedError as error:
+        if template:
+            raise
+        facts = outline(path, str(error))
+    else:
+        if template:
+            _print_template(file, as_json)
+            return
+        facts = _facts(file, options)
+        facts["tensors"] = _tensors(file) if tensors else None
+    facts |= {"backend": _backend(model), **source_of(path)}
     if as_json:
-        write_json(facts)
+        write_json({key: value for key, value in facts.items() if (key, value) != ("tensors", None)})
     else:
         _print(facts)
+    if not facts["supported"]:
+        raise UnsupportedError(facts["reason"])
 
 
 def _print_template(file: "ModelFile", as_json: bool) -> None:
@@ -72,12 +83,22 @@ def _facts(file: "ModelFile", options: ProgramOptions) -> dict[str, Any]:
     try:
         hp = file.hyperparameters()
     except UnsupportedError as error:
-        return {**facts, "supported": False, "reason": str(error)}
+        return {**facts, "supported": False, "reason": str(error), **_words_of(file)}
     facts |= {"supported": True, "hyperparameters": vars(hp), "skipped": list(file.skipped)}
     facts["tokenizer"] = _tokenizer(file.words())
     facts["chat_template_sha256"] = _template_digest(file)
     facts["memory"] = _memory(file, hp, options)
     return facts
+
+
+def _words_of(file: "ModelFile") -> dict[str, Any]:
+    """Tokenizer and template of a model that ck cannot run, if these can be read."""
+    from ck.errors import CkError
+
+    try:
+        return {"tokenizer": _tokenizer(file.words()), "chat_template_sha256": _template_digest(file)}
+    except CkError:
+        return {}
 
 
 def _backend(model: str) -> str | None:
@@ -132,14 +153,19 @@ def _print(facts: dict[str, Any]) -> None:
 
     rows = [["file", facts["file"]], ["name", facts["name"]], ["license", facts["license"]]]
     rows += [["type", facts["model_type"]]]
-    rows += [["parameters", f"{facts['n_params'] / 1e6:.2f} M in {mebibytes(facts['n_bytes'])}"]]
+    if "n_params" in facts:
+        rows += [["parameters", f"{facts['n_params'] / 1e6:.2f} M in {mebibytes(facts['n_bytes'])}"]]
     rows += [["backend", facts["backend"]]] if facts["backend"] else []
-    for share in facts["storage"]:
+    if "hub" in facts:
+        rows += [["fetched", f"{facts['hub']['repo']} at commit {facts['hub']['commit']}"]]
+    for name, count in facts["n_tensors"].items() if "n_tensors" in facts else ():
+        rows.append([f"  {name}", f"{count} tensors"])
+    for share in facts["storage"] if "storage" in facts else ():
         what = f"{share['n_tensors']} tensors, {share['n_params'] / 1e6:.2f} M, {mebibytes(share['n_bytes'])}"
         rows.append([f"  {share['storage']}", what])
-    rows += _model_rows(facts) if facts["supported"] else [["supported", f"no: {facts['reason']}"]]
+    rows += _model_rows(facts) if facts["supported"] else [*_known_rows(facts), ["supported", "no"]]
     write_table([[printable(cell) for cell in row] for row in rows])
-    for tensor in facts.get("tensors", []):
+    for tensor in facts["tensors"] if facts.get("tensors") else ():
         shape = " x ".join(map(str, tensor["shape"]))
         size = mebibytes(tensor["n_bytes"])
         click.echo(f"{printable(tensor['name'])}  [{shape}]  {tensor['storage']}  {size}")
@@ -148,7 +174,7 @@ def _print(facts: dict[str, Any]) -> None:
 def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
     from ck.cli.output import left_out, mebibytes
 
-    hp, words, memory = facts["hyperparameters"], facts["tokenizer"], facts["memory"]
+    hp, memory = facts["hyperparameters"], facts["memory"]
     heads = f"{hp['n_heads']} heads, {hp['n_kv_heads']} of keys and values, {hp['head_dim']} wide"
     return [
         ["layers", f"{hp['n_layers']} of width {hp['d_model']}, hidden {hp['d_ffn']}"],
@@ -156,14 +182,24 @@ def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
         *([["recurrent", _states(hp)]] if any(hp["recurrent_layers"]) else []),
         ["context", f"{hp['context_length']} tokens"],
         ["vocabulary", f"{hp['n_vocab']}{', tied to the head' if hp['tied'] else ''}"],
-        *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
-        ["chat template", facts["chat_template_sha256"] or "none: completes raw text"],
+        *_known_rows(facts),
         ["memory", f"{mebibytes(memory['total_bytes'])} and activations, for {memory['n_ctx']} tokens"],
         ["  weights", f"{mebibytes(memory['weights_bytes'])} packed"],
         ["  KV cache", f"{mebibytes(memory['kv_bytes'])} in {memory['kv_type']}"],
         *([["  states", mebibytes(memory["state_bytes"])]] if memory["state_bytes"] else []),
         *([["left out", left_out(facts["skipped"])]] if facts["skipped"] else []),
         ["supported", "yes"],
+    ]
+
+
+def _known_rows(facts: dict[str, Any]) -> list[list[str]]:
+    """Tokenizer and template, where something is known of them."""
+    if "tokenizer" not in facts:
+        return []
+    words = facts["tokenizer"]
+    return [
+        *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
+        ["chat template", facts["chat_template_sha256"] or "none: completes raw text"],
     ]
 
 

@@ -2,7 +2,7 @@
 
 from ck.frontend.gguf.metadata import Metadata
 from ck.frontend.gguf.parts import GgufParts, part_names
-from ck.frontend.gguf.reader import GgufFile
+from ck.frontend.gguf.reader import GgufFile, Outline, read_outline
 from ck.frontend.gguf.tensors import GgufTensor
 
-__all__ = ["GgufFile", "GgufParts", "GgufTensor", "Metadata", "part_names"]
+__all__ = ["GgufFile", "GgufParts", "GgufTensor", "Metadata", "Outline", "part_names", "read_outline"]

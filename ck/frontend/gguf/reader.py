@@ -8,6 +8,7 @@ import hashlib
 import mmap
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ck.errors import MalformedError, UsageError
 from ck.frontend.gguf.cursor import Cursor, shown
 from ck.frontend.gguf.metadata import KEY_VALUE_LIMIT, Metadata
-from ck.frontend.gguf.tensors import TENSOR_LIMIT, read_tensors
+from ck.frontend.gguf.tensors import TENSOR_LIMIT, count_types, read_tensors
 from ck.frontend.rope import DIVISORS
 
 MAGIC = b"GGUF"
@@ -44,10 +45,7 @@ class GgufFile:
         self._map = _map_file(self.path)
         self._bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         cursor = Cursor(self._map, self.path.name)
-        _check_start(cursor)
-        n_tensors = _count(cursor, "tensors", TENSOR_LIMIT, ENTRY_BYTES)
-        n_pairs = _count(cursor, "keys", KEY_VALUE_LIMIT, PAIR_BYTES)
-        self.metadata = Metadata(cursor, n_pairs)
+        self.metadata, n_tensors = _begin(cursor)
         alignment = _alignment(self.metadata)
         self.tensors = read_tensors(cursor, n_tensors, alignment, len(self._map))
         self._n_header_bytes = cursor.position
@@ -89,6 +87,32 @@ class GgufFile:
         """Forget the tensors. The mapping itself ends with the last view on it."""
         self.tensors = {}
         self._bytes = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A file's keys, and how many tensors it has of each storage type, whether ck reads that or not."""
+
+    metadata: Metadata
+    n_tensors: dict[str, int]
+
+
+def read_outline(path: str | os.PathLike[str]) -> Outline:
+    """What can be said of the file at `path` when ck does not read its tensors.
+
+    Raises MalformedError, UsageError as GgufFile.
+    """
+    cursor = Cursor(_map_file(Path(path)), Path(path).name)
+    metadata, n_tensors = _begin(cursor)
+    return Outline(metadata, count_types(cursor, n_tensors))
+
+
+def _begin(cursor: Cursor) -> tuple[Metadata, int]:
+    """The keys, and the number of tensors that are described behind them."""
+    _check_start(cursor)
+    n_tensors = _count(cursor, "tensors", TENSOR_LIMIT, ENTRY_BYTES)
+    n_pairs = _count(cursor, "keys", KEY_VALUE_LIMIT, PAIR_BYTES)
+    return Metadata(cursor, n_pairs), n_tensors
 
 
 def _map_file(path: Path) -> mmap.mmap:

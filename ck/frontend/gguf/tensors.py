@@ -3,6 +3,7 @@
 Source: the GGUF specification, and ggml.h for the numbers of the storage types.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from ck.dtypes import BY_GGML_ID, StorageType
@@ -53,7 +54,31 @@ def read_tensors(cursor: Cursor, count: int, alignment: int, n_file_bytes: int) 
     return _place(cursor, infos, base, alignment, n_file_bytes)
 
 
+def count_types(cursor: Cursor, count: int) -> dict[str, int]:
+    """How many of the `count` tensors described at the cursor are of each storage type, by its name.
+
+    Raises MalformedError when an entry breaks the format; where the data lies is not looked at.
+    """
+    found = Counter[str]()
+    for index in range(count):
+        name, _ = _read_shape(cursor, index)
+        number = cursor.u32(f"storage type of tensor {shown(name)}")
+        cursor.u64(f"offset of tensor {shown(name)}")
+        known = BY_GGML_ID.get(number)
+        found[known.name if known else _UNREAD.get(number, f"type {number}")] += 1
+    return dict(found)
+
+
 def _read_info(cursor: Cursor, index: int) -> GgufTensor:
+    name, shape = _read_shape(cursor, index)
+    what = f"tensor {shown(name)}"
+    storage = _storage(cursor, cursor.u32(f"storage type of {what}"), what)
+    offset = cursor.u64(f"offset of {what}")
+    return GgufTensor(name, shape, storage, offset, _n_bytes(cursor, shape, storage, what))
+
+
+def _read_shape(cursor: Cursor, index: int) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of a tensor."""
     name = cursor.string(f"name of tensor {index}", NAME_LIMIT_BYTES)
     if not name:
         raise cursor.error(f"tensor {index} must have a name, found an empty one")
@@ -65,9 +90,7 @@ def _read_info(cursor: Cursor, index: int) -> GgufTensor:
     shape = tuple(cursor.u64(f"dimensions of {what}") for _ in range(n_dims))[::-1]
     if min(shape) < 1:
         raise cursor.error(f"every dimension of {what} must be at least 1, found {list(shape)}")
-    storage = _storage(cursor, cursor.u32(f"storage type of {what}"), what)
-    offset = cursor.u64(f"offset of {what}")
-    return GgufTensor(name, shape, storage, offset, _n_bytes(cursor, shape, storage, what))
+    return name, shape
 
 
 def _storage(cursor: Cursor, number: int, what: str) -> StorageType:
