@@ -1,6 +1,5 @@
 """`ck eval ppl|kld|tasks`: how good a model is, in figures that line up with llama-perplexity's."""
 
-import io
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
@@ -12,6 +11,7 @@ import click
 
 from ck.cli.eval_tasks import tasks
 from ck.cli.options import ProgramOptions, compile_model, json_option, model_argument, take, window_options
+from ck.cli.texts import read_text, text_name, warn_of_length
 
 if TYPE_CHECKING:
     from ck.evaluate.base_file import BaseFile
@@ -229,44 +229,25 @@ def _running(n: int, of: "Compared") -> str:
 
 
 def _compile(model: str, options: ProgramOptions, adapter: str | None) -> "Model":
-    import warnings
-
-    from ck.errors import CkWarning
     from ck.frontend.model import open_model
 
     compiled = compile_model(model, options, adapter=adapter)
-    trained = open_model(compiled.file).hp.context_length
-    if compiled.exe.n_ctx > trained:
-        line = f"{model}: was trained on {trained} tokens of context, windows have {compiled.exe.n_ctx}"
-        warnings.warn(line, CkWarning, stacklevel=2)
+    warn_of_length(model, open_model(compiled.file).hp.context_length, compiled.exe.n_ctx)
     return compiled
 
 
 def _windows(compiled: "Model", source: str, text: Text, options: ProgramOptions) -> "Windows":
     from ck.evaluate.windows import cut
 
-    return cut(compiled.tokenizer, source, _name(text), options.ctx_size or DEFAULT_WINDOW, text.chunks)
+    return cut(
+        compiled.tokenizer, source, text_name(str(text.file)), options.ctx_size or DEFAULT_WINDOW, text.chunks
+    )
 
 
 def _read(text: Text) -> str:
-    """The text, byte for byte but for one newline at its end, which llama-perplexity drops too."""
-    from ck.errors import MalformedError, UsageError
-
     if text.file is None:
         raise click.UsageError("-f is required: the text to read")
-    try:
-        # Started with standard input closed, Python has none.
-        stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-        data = stdin.read() if text.file == "-" else Path(text.file).read_bytes()
-        return data.decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"{_name(text)}: must be UTF-8, byte {error.start} is not") from error
-    except OSError as error:
-        raise UsageError(f"{text.file}: must be a readable file, {error.strerror}") from error
-
-
-def _name(text: Text) -> str:
-    return "standard input" if text.file == "-" else str(text.file)
+    return read_text(text.file)
 
 
 def _require_vocabulary(model: str, n_vocab: int, base: str, n_base: int) -> None:

@@ -32,6 +32,7 @@ VERBS = {
     "compile": "Print or save what the compiler makes of a model",
     "export": "Write a model for transformers or llama.cpp",
     "quantize": "Write a model file in another storage type",
+    "imatrix": "Measure which columns of a model's matrices weigh most",
     "bench": "Measure prompt and decode speed",
     "eval": "Measure how good a model is",
     "train": "Train a small model from text",

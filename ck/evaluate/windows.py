@@ -35,12 +35,16 @@ class Windows:
         """The position whose logits are the first to be scored."""
         return first_scored(self.ids.shape[1])
 
-    def read(self, n: int) -> NDArray[np.int32]:
-        """What a model is given of window `n` [C - 1]: its last token is only foretold."""
-        ids = self.ids[n, :-1].copy()
+    def whole(self, n: int) -> NDArray[np.int32]:
+        """Window `n` [C] as a model is given it."""
+        ids = self.ids[n].copy()
         if self.bos is not None:
             ids[0] = self.bos
         return ids
+
+    def read(self, n: int) -> NDArray[np.int32]:
+        """What a model is given of window `n` [C - 1] to score it: its last token is only foretold."""
+        return self.whole(n)[:-1]
 
     def scored(self, n: int) -> NDArray[np.int32]:
         """The tokens [S] of window `n` that are to be foretold."""

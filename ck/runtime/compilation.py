@@ -49,12 +49,18 @@ def compile_into(
     options: tuple[int | None, str, str | None, int],
     made_by: Backend,
     progress: Callable[[str], None],
+    prepare: Callable[[ModuleOp], Mapping[str, Any]] | None = None,
 ) -> str:
-    """Fill `directory` with the program of a model; returns the scheduled IR's text."""
+    """Fill `directory` with the program of a model; returns the scheduled IR's text.
+
+    `prepare` may change the module before its first pass; what it returns goes into the record.
+    """
     source = open_model(file)
     plan = plan_of(source, options)
-    record = _record(source, plan, options[2])
-    return build_program(directory, model_graph(source, plan, options[2]), record, made_by, progress)
+    built, record = model_graph(source, plan, options[2]), _record(source, plan, options[2])
+    if prepare is not None:
+        record |= prepare(built.module)
+    return build_program(directory, built, record, made_by, progress)
 
 
 def model_graph(source: ModelSource, plan: Plan, dtype: str | None) -> BuiltGraph:

@@ -6,7 +6,6 @@ are ordered by block and name. The data, and each tensor's, begins at a multiple
 
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ck.frontend.quantize.importance import Importance
 from ck.frontend.quantize.mixes import EMBEDDING, Choice, FileType, chooser_of, in_file_order
 from ck.runtime.weights import dequantize
 from ck.train.export.checks import check_parent
+from ck.train.export.gguf_bytes import header, number_value, offsets, padded, pairs, tensor_info, text_value
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
 
@@ -31,7 +31,6 @@ Progress = Callable[[int, int], None]
 _FILE_TYPE, _VERSION = "general.file_type", "general.quantization_version"
 _SPLIT = ("split.no", "split.count", "split.tensors.count")
 _QUANTIZATION_VERSION = 2
-_U32, _STRING = 4, 8
 # Of a text in quantize.imatrix.*, as llama.cpp cuts it.
 _TEXT_LIMIT_BYTES = 127
 # Numbers that one thread quantises at a time, in whole rows.
@@ -74,7 +73,7 @@ class Plan:
     @property
     def n_bytes(self) -> int:
         """Bytes of the whole file."""
-        return len(self.header) + sum(_padded(tensor.n_bytes, self.alignment) for tensor in self.tensors)
+        return len(self.header) + sum(padded(tensor.n_bytes, self.alignment) for tensor in self.tensors)
 
 
 def plan_quantized(
@@ -107,8 +106,8 @@ def plan_quantized(
         tensors.append(PlannedTensor(name, stored.shape, now, then, weights))
     key = "general.alignment"
     alignment = file.metadata.integer(key) if key in file.metadata else DEFAULT_ALIGNMENT
-    header = _header(file, of, tensors, importance, alignment)
-    return Plan(file, of, header, tuple(tensors), alignment)
+    made = _header(file, of, tensors, importance, alignment)
+    return Plan(file, of, made, tuple(tensors), alignment)
 
 
 def _weights(importance: Importance, name: str, n_in: int) -> NDArray[np.float32] | None:
@@ -129,56 +128,32 @@ def _header(
     importance: Importance | None,
     alignment: int,
 ) -> bytes:
-    said = {_VERSION: _number(_QUANTIZATION_VERSION), _FILE_TYPE: _number(of.number)}
+    said = {_VERSION: number_value(_QUANTIZATION_VERSION), _FILE_TYPE: number_value(of.number)}
     said |= {} if importance is None else _said_of(importance)
     left_out = {*said, *_SPLIT}
-    pairs = [file.metadata.stored(key) for key in file.metadata if key not in left_out]
-    pairs += [_text(key) + value for key, value in said.items()]
-    infos, offset = list[bytes](), 0
-    for tensor in tensors:
-        infos.append(_info(tensor, offset))
-        offset += _padded(tensor.n_bytes, alignment)
-    start = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
-    header = b"".join([start, *pairs, *infos])
-    return header + bytes(-len(header) % alignment)
+    kept = [file.metadata.stored(key) for key in file.metadata if key not in left_out]
+    places = offsets((tensor.n_bytes for tensor in tensors), alignment)
+    infos = [
+        tensor_info(tensor.name, tensor.shape, tensor.then, offset)
+        for tensor, offset in zip(tensors, places, strict=True)
+    ]
+    return header([*kept, *pairs(said)], infos, alignment)
 
 
 def _said_of(importance: Importance) -> dict[str, bytes]:
-    """What a file says of the importance matrix that it was made with, typed."""
-    said = {"quantize.imatrix.file": _string(importance.path)}
+    """What a file says of the importance matrix that it was made with."""
+    said = {"quantize.imatrix.file": _cut_text(importance.path)}
     if importance.datasets:
-        said["quantize.imatrix.dataset"] = _string(importance.datasets[0])
-    said["quantize.imatrix.entries_count"] = _number(len(importance.weights))
+        said["quantize.imatrix.dataset"] = _cut_text(importance.datasets[0])
+    said["quantize.imatrix.entries_count"] = number_value(len(importance.weights))
     if importance.n_chunks > 0:
-        said["quantize.imatrix.chunks_count"] = _number(importance.n_chunks)
+        said["quantize.imatrix.chunks_count"] = number_value(importance.n_chunks)
     return said
 
 
-def _number(value: int) -> bytes:
-    return struct.pack("<II", _U32, value)
-
-
-def _string(value: str) -> bytes:
+def _cut_text(value: str) -> bytes:
     # A character that the limit cuts through goes whole.
-    cut = value.encode()[:_TEXT_LIMIT_BYTES].decode(errors="ignore")
-    return struct.pack("<I", _STRING) + _text(cut)
-
-
-def _text(value: str) -> bytes:
-    data = value.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _info(tensor: PlannedTensor, offset: int) -> bytes:
-    dims = list(tensor.shape[::-1])
-    while len(dims) > 1 and dims[-1] == 1:
-        dims.pop()
-    layout = f"<I{len(dims)}QIQ"
-    return _text(tensor.name) + struct.pack(layout, len(dims), *dims, BY_NAME[tensor.then].ggml_id, offset)
-
-
-def _padded(n_bytes: int, alignment: int) -> int:
-    return -(-n_bytes // alignment) * alignment
+    return text_value(value.encode()[:_TEXT_LIMIT_BYTES].decode(errors="ignore"))
 
 
 def _silent(done: int, total: int) -> None:
