@@ -1,13 +1,14 @@
 """Every gradient tensor of a template against PyTorch's f64 ones, by every backend, for few rows and many.
 
 Limits are those of DESIGN, section 9: relative 1e-5, 1 - cosine 1e-6. With recurrent layers PyTorch's own f32
-may be further than that from f64 (for one of ROWS_DRAWN documents of one row): there ck's may be 4 times as
-far. Of one row, q and k and what belongs to them have no gradient, since the softmax of one score is 1: what
-ck has for them is a few roundings of what cancels, at most NOTHING of all gradients.
+may be further than that from f64, for one of DRAWS documents of that length: there ck's may be 4 times as
+far. One document says little of that noise, which is of a few roundings that were made large. Of one row, q
+and k and what belongs to them have no gradient, since the softmax of one score is 1: what ck has for them is
+a few roundings of what cancels, at most NOTHING of all gradients.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +34,9 @@ def _values() -> dict[str, float]:
     return {}
 
 
-# Documents of one row from which PyTorch's own noise is taken.
-ROWS_DRAWN = 8
+# Documents from which PyTorch's own noise is taken, no more than are needed. One row's cancel: of 32 of them
+# the farthest was 15 times as far as the farthest of 8.
+DRAWS, DRAWS_OF_ONE = 8, 32
 _SEED = 3
 
 
@@ -89,24 +91,27 @@ class Gradients:
         there = {name: values for name, values in want.items() if name not in none}
         at = f"of {n} rows"
         found.none |= {f"{name} {at}": norm(ours[name]) / whole for name in none & ours.keys()}
-        own = self._own(n, there.keys())
-        for name, value in relatives(ours, there).items():
+        apart = relatives(ours, there)
+        own = self._own(n, apart)
+        for name, value in apart.items():
             if own[name] > RELATIVE:
                 found.over[f"{name} {at}"] = value / own[name]
             else:
                 found.near[f"{name} {at}"] = value
         found.turned |= {f"{name} {at}": value for name, value in cosines(ours, there).items()}
 
-    def _own(self, n: int, names: Collection[str]) -> dict[str, float]:
-        """How far PyTorch's f32 is from its f64. One row's cancel so that one draw of them says little."""
-        own = dict.fromkeys(names, 0.0)
+    def _own(self, n: int, apart: Mapping[str, float]) -> dict[str, float]:
+        """How far PyTorch's f32 is from its f64, by tensor; `apart` is how far ck is."""
+        own = dict.fromkeys(apart, 0.0)
         if self.unsteady is None:
             return own
-        for seed in range(_SEED, _SEED + (ROWS_DRAWN if n == 1 else 1)):
+        for seed in range(_SEED, _SEED + (DRAWS if n > 1 else DRAWS_OF_ONE)):
             rows = _document(n, self.model.hp.n_vocab, seed)
             exact = {name: values for name, values in _of_peer(self.peer, rows).items() if name in own}
             found = relatives(_of_peer(self.unsteady, rows), exact)
             own |= {name: max(own[name], value) for name, value in found.items()}
+            if all(apart[name] <= _limit(own[name]) for name in apart):
+                break
         return own
 
     def _tensors(self, found: _Found) -> Check:
@@ -139,6 +144,10 @@ class Gradients:
         if found.none:
             figures.append(worst("of all, where PyTorch has 0", found.none, NOTHING))
         return Check("gradients", tuple(figures), {"lengths": list(lengths)})
+
+
+def _limit(own: float) -> float:
+    return EXCESS * own if own > RELATIVE else RELATIVE
 
 
 def _document(n: int, n_vocab: int, seed: int) -> Rows:

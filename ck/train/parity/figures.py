@@ -4,7 +4,8 @@
     cosine      1 - a . b / (||a|| ||b||), of tensors above that floor
                 of step parity: b is PyTorch's f64 where its own f32 is further from that than the limit
     excess      ||ours - exact|| / max(||theirs - exact||, 2^-23 * max(||exact||, 1e-6 * ||all exact||)): how
-                much further than PyTorch's f32 ck is from f64; 2^-23 is what the last roundings alone cost
+                much further than PyTorch's f32 ck is from f64; 2^-23 is what the last roundings alone cost;
+                ||theirs - exact|| is the greatest of several draws where one was too few
 
 A tensor of another shape, and a distance that is no number, are infinitely far.
 """
@@ -127,16 +128,18 @@ def greatest(ours: Tensors, theirs: Tensors) -> dict[str, float]:
     return found
 
 
-def excesses(ours: Tensors, theirs: Tensors, exact: Tensors) -> dict[str, float]:
-    """How much further from `exact` each of our tensors is than theirs."""
+def distances(ours: Tensors, theirs: Tensors) -> dict[str, float]:
+    """||ours - theirs|| of each tensor that both have."""
+    return {name: distance(ours[name], tensor) for name, tensor in theirs.items() if name in ours}
+
+
+def excesses(ours: Tensors, own: Mapping[str, float], exact: Tensors) -> dict[str, float]:
+    """How much further from `exact` each of our tensors is than theirs, whose distances are `own`."""
     floor = floor_of(exact)
     return {
-        name: _over(
-            distance(ours[name], tensor),
-            max(distance(theirs[name], tensor), ULP * max(norm(tensor), floor)),
-        )
+        name: _over(distance(ours[name], tensor), max(own[name], ULP * max(norm(tensor), floor)))
         for name, tensor in exact.items()
-        if name in ours and name in theirs
+        if name in ours and name in own
     }
 
 
