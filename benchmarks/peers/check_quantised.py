@@ -8,8 +8,8 @@ quantise to Q8_0 and Q4_K_M, in f32. Of each file:
 
     greedy   PROMPTS continuations of STEPS ids, caches in f32: ck's best id behind llama.cpp's text is
              llama.cpp's at every step but near-ties, where the two best logits lie nearer than NEAR times
-             what llama.cpp's logits depart from the file's own numbers in f32: the root mean square over a
-             row, of 99 in 100 rows
+             what llama.cpp's logits of that step depart from the file's own numbers in f32, as a root mean
+             square; so the noise of a difference of two logits stays 2.8 standard deviations away
     KLD      of WINDOWS windows of LENGTH random ids, caches in f16: the mean divergence from the f32 model,
              and from the file's own numbers in f32, which leaves out what quantising the weights has cost;
              ck's is at most RATIO times llama.cpp's
@@ -60,7 +60,8 @@ UNKNOWN = "unknown model architecture"
 class Found:
     """What was found of one file.
 
-    compared, equal        greedy steps that had to be equal, and that were; near, below which is a near-tie
+    compared, equal        greedy steps that had to be equal, and that were
+    near                   below which is a near-tie, of the median step
     kld, file_kld          mean divergence from the f32 model, from the file's numbers in f32: (ck, llama.cpp)
     reason                 why nothing was compared; None where it was
     """
@@ -139,19 +140,24 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
 
 
-def greedy(path: Path, prompts: np.ndarray, near: float, threads: int) -> tuple[int, int]:
-    """Steps that had to be equal, and that were, over all `prompts`."""
+def greedy(path: Path, prompts: np.ndarray, exact: Any, threads: int) -> tuple[int, int, float]:
+    """Steps that had to be equal, that were, and the median near-tie; `exact` is the file's f32 program."""
     exe = ck.compile(path, threads=threads, context_len=LENGTH, kv="f32").exe
     compared = equal = 0
+    nears = list[float]()
     for prompt in prompts:
+        steps = ask(path, "greedy", str(STEPS), str(threads), stdin=text(prompt))
+        ids = np.array([*prompt, *(int(best) for best, _, _ in steps)], np.int32)[:-1]
+        apart = np.square(theirs(path, ids[None], threads)[0] - exact(ids)).mean(-1)
         exe.reset()
         logits = exe.prefill(prompt)
-        for best, first, second in ask(path, "greedy", str(STEPS), str(threads), stdin=text(prompt)):
-            certain = float(first) - float(second) >= near
+        for (best, first, second), noise in zip(steps, np.sqrt(apart[len(prompt) - 1 :]), strict=True):
+            nears.append(NEAR * float(noise))
+            certain = float(first) - float(second) >= nears[-1]
             compared += certain
             equal += certain and int(np.argmax(logits)) == int(best)
             logits = exe.decode(int(best))
-    return compared, equal
+    return compared, equal, float(np.median(nears))
 
 
 def compare(family: str, storage: str, path: Path, exact: np.ndarray, ids: np.ndarray, threads: int) -> Found:
@@ -162,9 +168,9 @@ def compare(family: str, storage: str, path: Path, exact: np.ndarray, ids: np.nd
         if UNKNOWN not in str(error):
             raise
         return Found(family, storage, reason=f"{UNKNOWN} of this llama.cpp")
-    own, stored = ours(path, ids, threads), ours(path, ids, threads, dtype="f32", kv="f32")
-    near = NEAR * float(np.quantile(np.sqrt(np.square(peers - stored).mean(-1)), 0.99))
-    compared, equal = greedy(path, ids[:PROMPTS, :N_PROMPT], near, threads)
+    model = ck.compile(path, threads=threads, context_len=LENGTH, dtype="f32", kv="f32")
+    own, stored = ours(path, ids, threads), np.stack([model(window) for window in ids])
+    compared, equal, near = greedy(path, ids[:PROMPTS, :N_PROMPT], model, threads)
     return Found(
         family, storage, compared, equal, near,
         kld=(divergence(exact, own), divergence(exact, peers)),
