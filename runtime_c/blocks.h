@@ -93,7 +93,7 @@ typedef CK_PACKED {
 _Static_assert(sizeof(ck_q6_k) == 210, "q6_k in a file");
 
 // value = d * sc * (u - 4), sc of 6 bits less 32 for each of 16 sub-blocks s of 16 columns:
-//   sc + 32 = nibble s / 8 of scales[s % 8], and above it bits 2 (s / 4) and 2 (s / 4) + 1 of scales[8 + s % 4]
+//   sc + 32 = nibble s / 8 of scales[s % 8], above it bits 2 (s / 4) and 2 (s / 4) + 1 of scales[8 + s % 4]
 // Column 128 i + 32 k + l (i in 0..1, k in 0..3):
 //   low 2 bits in q[32 i + l], bits 2k and 2k + 1; bit 2 in h[l], bit 4i + k
 typedef CK_PACKED {
@@ -104,8 +104,8 @@ typedef CK_PACKED {
 } ck_q3_k;
 _Static_assert(sizeof(ck_q3_k) == 110, "q3_k in a file");
 
-// value = d * sc * u - dmin * mn, sc and mn the low and the high nibble of scales[s] for each of 16 sub-blocks s
-// of 16 columns; q as q3_k
+// value = d * sc * u - dmin * mn, sc and mn the low and the high nibble of scales[s], for each of 16
+// sub-blocks s of 16 columns; q as q3_k
 typedef CK_PACKED {
     uint8_t scales[16];
     uint8_t q[64];
@@ -219,7 +219,7 @@ typedef CK_PACKED {
 } ck_r16_q3_k;
 _Static_assert(sizeof(ck_r16_q3_k) == 1824, "q3_k packed");
 
-// d f16 x 16 | dmin f16 x 16 | scales, sc in the low and mn in the high nibble: [sub-block of 16 columns][row]
+// d f16 x 16 | dmin f16 x 16 | scales, sc in the low and mn in the high one: [sub-block of 16 columns][row]
 // | 8 x 32 columns: pair vectors q[2].    value = d * sc * u - dmin * mn
 typedef CK_PACKED {
     uint16_t d[16], dmin[16];

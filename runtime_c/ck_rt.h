@@ -4,7 +4,7 @@
 //   threads  the call computes slice tid of nth (0 <= tid < nth) and returns; results do not depend on nth.
 //            Kernels split by rows take rows [n*tid/nth, n*(tid+1)/nth), all of them the same.
 //   bits     the formula and the order of every sum stand in kernels/<family>/<family>.h.
-// A trailing _<w> is a storage type, one of CK_STORAGE_TYPES. Packed weights (`r16`) and quantised activations
+// A trailing _<w> is a storage type, one of CK_STORAGE_TYPES. Packed weights (`r16`), quantised activations
 // are drawn in blocks.h. Sizes are in elements unless named _bytes.
 #pragma once
 

@@ -17,11 +17,14 @@ import sys
 import tarfile
 from pathlib import Path
 
-from ck.errors import CkError, MachineError, NetworkError
+from ck.errors import CkError, MachineError, NetworkError, UsageError
 from ck.runtime.paths import cache_root, private_dir
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
-PROGRAMS = ("llama-bench", "llama-completion", "llama-perplexity")
+PROGRAMS = ("llama-bench", "llama-completion", "llama-perplexity", "llama-quantize")
+# Storage types that llama-quantize writes and ck reads; those of the second line in blocks of 256.
+TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
+WIDE_TYPES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
 OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=ON", "-DGGML_CPU_REPACK=ON",
     "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF",
@@ -50,6 +53,27 @@ def describe() -> str:
     """One line: version and compiler of the build."""
     record = json.loads((folder() / "build.json").read_text())
     return f"llama.cpp of {PACKAGE} {VERSION}, {record['compiler']}, {record['amx']}"
+
+
+def quantize(source: Path, out: Path, kind: str, threads: int) -> None:
+    """Write `source` to `out`, every matrix stored as `kind`, or as what llama-quantize takes for it where
+    rows are no multiple of its block. Raises MachineError with the last line it says when it fails.
+    """
+    words = ["--allow-requantize", "--pure", source, out, kind, threads]
+    done = subprocess.run([program("llama-quantize"), *map(str, words)], capture_output=True, check=False)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise MachineError(f"{source}: llama-quantize must make {kind} of it, it says: {lines[-1]}")
+
+
+def chosen_types(words: str) -> list[str]:
+    """The types that `words`, names separated by commas or "all", names. Raises UsageError for another."""
+    known = [*TYPES, *WIDE_TYPES]
+    names = known if words == "all" else words.split(",")
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--types: all, or names of {', '.join(known)}, are required, found {name}")
+    return names
 
 
 def build(jobs: int) -> None:

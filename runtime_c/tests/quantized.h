@@ -19,7 +19,7 @@ typedef struct {
     void (*pack)(void* dst, const void* src_rows, int64_t n_out, int64_t n_in, int tid, int nth);
 } ck_type;
 
-// Makes a block of random bytes plausible: scales of about the size of a model's, between 2^-9 and 2^-5 and of
+// Makes a block of random bytes plausible: scales of about the size of a model's, between 2^-9 and 2^-5, of
 // either sign.
 static inline void ck_tame(const ck_type* type, uint8_t* block) {
     for (int i = 0; i < 2; i++) {

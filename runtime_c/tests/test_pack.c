@@ -95,8 +95,8 @@ static const struct {
     const char* name;
     packed_value* value;
 } values[] = {CK_VALUE_ROW(q8_0) CK_VALUE_ROW(q4_0) CK_VALUE_ROW(q4_1) CK_VALUE_ROW(q5_0) CK_VALUE_ROW(q5_1)
-                CK_VALUE_ROW(iq4_nl) CK_VALUE_ROW(q2_k) CK_VALUE_ROW(q3_k) CK_VALUE_ROW(q4_k) CK_VALUE_ROW(q5_k)
-                CK_VALUE_ROW(q6_k) CK_VALUE_ROW(iq4_xs)};
+                CK_VALUE_ROW(iq4_nl) CK_VALUE_ROW(q2_k) CK_VALUE_ROW(q3_k) CK_VALUE_ROW(q4_k)
+                CK_VALUE_ROW(q5_k) CK_VALUE_ROW(q6_k) CK_VALUE_ROW(iq4_xs)};
 
 static packed_value* value_of(const char* name) {
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
@@ -120,8 +120,8 @@ static int64_t differences(const ck_type* type, const void* packed, const void* 
     return n;
 }
 
-// Of a packed panel, clears what zero bytes of a file pack to beyond row n_rows and is no zero byte: the byte of
-// 0 of q8_0, the scale of -32 of q3_k and iq4_xs. The f16 scale makes all of it nothing.
+// Of a packed panel, clears what zero bytes of a file pack to beyond row n_rows and is no zero byte: the byte
+// of 0 of q8_0, the scale of -32 of q3_k and iq4_xs. The f16 scale makes all of it nothing.
 static void clear_rows(const ck_type* type, void* panel, int64_t n_rows, int64_t n_in) {
     for (int64_t b = 0; b < n_in / type->columns; b++) {
         if (strcmp(type->name, "q8_0") == 0)

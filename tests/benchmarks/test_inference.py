@@ -81,3 +81,28 @@ def test_a_failing_program_is_one_line(inference: ModuleType, monkeypatch: pytes
     monkeypatch.setattr(inference, "CK", (sys.executable, "-c", "raise SystemExit('no such model')"))
     with pytest.raises(MachineError, match="exit code 1, no such model"):
         inference.ck(Path("some.gguf"), 1, 1)
+
+
+def test_every_type_is_a_file_of_its_own(
+    inference: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[tuple[str, str]] = []
+
+    def quantize(source: Path, out: Path, kind: str, threads: int) -> None:
+        made.append((source.name, kind))
+        out.write_bytes(source.read_bytes())
+
+    (tmp_path / "smol.gguf").write_bytes(b"GGUF")
+    small = {**inference.WIDE, "num_hidden_layers": 1, "hidden_size": 256, "vocab_size": 600}
+    monkeypatch.setattr(inference, "WIDE", small)
+    monkeypatch.setattr(inference, "resolve_model", lambda name: tmp_path / "smol.gguf")
+    monkeypatch.setattr(inference.llama_cpp, "quantize", quantize)
+    files = [(file.name, file.exists()) for file in inference.files_of(["Q4_0", "Q2_K"], 1)]
+    assert files == [("SmolLM2-135M Q4_0", True), ("SmolLM2-135M Q2_K", True), ("Random-138M Q2_K", True)]
+    assert made == [("smol.gguf", "Q4_0"), ("smol.gguf", "Q2_K"), ("f32.gguf", "Q2_K")]
+
+
+def test_of_types_rates_alone_are_measured(inference: ModuleType) -> None:
+    sides = (inference.ck_rates, inference.llama_rates)
+    rows = inference.measure(Path("some.gguf"), 1, 1, 1, sides)
+    assert [row["figure"] for row in rows] == ["prompt 512", "decode 128", "peak memory"]

@@ -11,8 +11,10 @@ static void unpack_row(float* y, const ck_r16_q5_k* w, int row) {
         for (int g = 0; g < 8; g++) {
             int u[4];
             ck_row_nibbles(u, w->sub[s].q[0], g, row);
-            for (int j = 0; j < 4; j++)
-                y[32 * s + 4 * g + j] = scale * (float)(u[j] | (w->sub[s].h[4 * row + j] >> g & 1) << 4) - low;
+            for (int j = 0; j < 4; j++) {
+                const int high = w->sub[s].h[4 * row + j] >> g & 1;
+                y[32 * s + 4 * g + j] = scale * (float)(u[j] | high << 4) - low;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //   glu         y[t][o] = act(dot_gate[t][o]) * dot_up[t][o], act 0 silu, 1 gelu_tanh (ck_math.h)
 //
 // term, with u the weight's bytes, q = 128 * high + low the activation's 15 bits, dx its scale (blocks.h):
-//   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block, isum0, xs0 and isum1, xs1 over its halves of 16:
+//   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block, isum0, xs0, isum1, xs1 over its halves of 16:
 //   exact in int32, then rounded to f32
 //   OFFSET      (d * dx) * (float)(isum - offset * xs)
 //                 q4_0 8, q5_0 16, q8_0 and iq4_nl 128; iq4_xs 128 with d * sc, exact, for d
@@ -14,8 +14,8 @@
 //                 q4_1, q5_1; q4_k, q5_k with d * sc and -(dmin * mn), both exact, for d and m
 //   HALVES      (d * dx) * (float)(sc0 * (isum0 - offset * xs0) + sc1 * (isum1 - offset * xs1))
 //                 q6_k 32, q3_k 4; exact in int32 too: 32 columns * 128 * 32 * 16256 < 2^31
-//   HALVES_MIN  (d * dx) * (float)(sc0 * isum0 + sc1 * isum1) + m0 * (dx * (float)xs0) + m1 * (dx * (float)xs1)
-//                 q2_k with -(dmin * mn), exact, for m0 and m1
+//   HALVES_MIN  (d * dx) * (float)(sc0 * isum0 + sc1 * isum1) + m0 * (dx * (float)xs0)
+//                 + m1 * (dx * (float)xs1); q2_k with -(dmin * mn), exact, for m0 and m1
 //
 // n         rows of x, y and residual; 0 writes nothing
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y

@@ -17,8 +17,8 @@
 // A block's 32 columns as 16 pairs of 16-bit numbers, as splitting words into their low and their high bytes
 // makes them: pair g < 8 is columns 4g and 4g + 2, pair g + 8 is columns 4g + 1 and 4g + 3.
 
-// A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN and HALVES_MIN, of
-// xs, or xs0 and xs1.
+// A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN, of xs, for
+// HALVES_MIN of xs0 and xs1.
 typedef struct {
     int16_t w[16][2 * CK_PANEL];
     float d[CK_PANEL], m[CK_PANEL], m1[CK_PANEL];

@@ -1,0 +1,230 @@
+"""Every storage type against llama.cpp, on files that llama-quantize writes.
+
+    python benchmarks/peers/llama_cpp.py        once: builds the peer
+    python benchmarks/peers/check_types.py [--types NAMES] [--out DIR] [--threads N]
+
+SmolLM2 requantised to each type; where rows are no multiples of 256 matrices of a K type lie in another type,
+so types are mixed. Of each file, beside the program of its own numbers in f32, caches in f32:
+
+    values   every tensor as ck dequantises it: bit for bit what the gguf package reads
+    KLD      the mean divergence from that program, of WINDOWS windows of LENGTH tokens of this repository's
+             documentation, second halves scored, caches in f16; ck's is at most RATIO times llama.cpp's
+    PPL      on the same windows: ck's is as near to that program's as llama.cpp's is, or within APART of
+             llama.cpp's
+    text     how ck goes on after START, greedily
+
+For K types also the random model of check_quantised.py, whose rows are whole blocks of 256, in its ways:
+greedy ids and the divergence. A table on standard output, and DIR/type_values.json and DIR/type_values.md;
+exit code 5 when something differs.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import check_quantised
+import gguf
+import llama_cpp
+import numpy as np
+
+import ck
+from ck.errors import CkError, GateError, MachineError
+from ck.evaluate.base_file import BaseFile, writing
+from ck.evaluate.divergence import joined
+from ck.evaluate.measure import divergence_of, file_as_base, perplexity_of
+from ck.evaluate.windows import cut
+from ck.regression.models import random_weights, vocabulary
+from ck.runtime.library import isa_path
+from ck.runtime.machine import cpu_name
+from ck.runtime.resolve import resolve_model
+from ck.runtime.weights import read_tensor
+from ck.train.export.gguf_file import export_gguf
+
+ROOT = Path(__file__).parents[2]
+# English prose, long enough.
+TEXTS = ("training.md", "debugging.md", "finetuning.md", "verification.md")
+WINDOWS, LENGTH = 8, 512
+RATIO, APART = 1.05, 1e-3
+START, STEPS = "Once upon a time", 24
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of one file of SmolLM2.
+
+    stored     matrices by the type they lie in
+    n_values   numbers that were compared; n_other, that differ
+    kld        mean divergence from the file's numbers in f32: (ck, llama.cpp)
+    ppl        perplexity: (those numbers, ck, llama.cpp)
+    text       how ck goes on after START
+    """
+
+    storage: str
+    stored: dict[str, int]
+    n_values: int
+    n_other: int
+    kld: tuple[float, float]
+    ppl: tuple[float, float, float]
+    text: str
+
+    @property
+    def passed(self) -> bool:
+        exact, ours, theirs = self.ppl
+        near = abs(ours - exact) <= abs(theirs - exact) or abs(ours - theirs) <= APART * theirs
+        return self.n_other == 0 and self.kld[0] <= RATIO * self.kld[1] and near
+
+
+def compare(storage: str, path: Path, threads: int) -> Found:
+    """One file of SmolLM2."""
+    given: dict[str, Any] = {"threads": threads, "context_len": LENGTH}
+    exact = ck.compile(path, dtype="f32", kv="f32", **given)
+    text = "\n\n".join((ROOT / "docs" / name).read_text() for name in TEXTS)
+    windows = cut(exact.tokenizer, text, "docs", LENGTH, WINDOWS)
+    with tempfile.TemporaryDirectory(prefix="ck-types-") as folder:
+        base = Path(folder) / "base"
+        with writing(base, windows.ids, exact.exe.n_vocab) as save:
+            nll = np.concatenate(list(perplexity_of(exact.exe, windows, save)))
+        model = ck.compile(path, **given)
+        found = joined(divergence_of(model.exe, windows, file_as_base(BaseFile(base))))
+        ppl, kld = theirs(path, base, threads)
+    return Found(
+        storage, *values(model.file, path),
+        kld=(float(found.kld.mean()), kld),
+        ppl=(float(np.exp(nll.mean())), float(np.exp(found.nll.mean())), ppl),
+        text=continued(model),
+    )  # fmt: skip
+
+
+def theirs(path: Path, base: Path, threads: int) -> tuple[float, float]:
+    """llama-perplexity's perplexity and mean divergence from `base`."""
+    words = ["-m", path, "--kl-divergence", "--kl-divergence-base", base, "-c", LENGTH, "-t", threads]
+    command = [llama_cpp.program("llama-perplexity"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise MachineError(f"{path}: llama-perplexity must read it, it says: {lines[-1]}")
+    labels = (r"Mean PPL\(Q\)\s*:\s*(\S+)", r"Mean\s+KLD:\s*(\S+)")
+    ppl, kld = (float(re.findall(label, done.stdout)[0]) for label in labels)
+    return ppl, kld
+
+
+def values(file: Any, path: Path) -> tuple[dict[str, int], int, int]:
+    """Matrices by type, numbers compared, numbers whose bits are not those of the gguf package."""
+    stored, n_values, n_other = dict[str, int](), 0, 0
+    for tensor in gguf.GGUFReader(path).tensors:
+        kind = tensor.tensor_type.name
+        if len(tensor.shape) > 1:
+            stored[kind] = stored.get(kind, 0) + 1
+        want = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+        got = read_tensor(file, tensor.name)
+        n_values += got.size
+        n_other += int((got.view(np.uint32).ravel() != want.view(np.uint32).ravel()).sum())
+    return stored, n_values, n_other
+
+
+def continued(model: Any) -> str:
+    """The greedy continuation of START by STEPS tokens."""
+    model.exe.reset()
+    ids = model.tokenizer.encode(START)
+    logits, found = model.exe.prefill(np.array(ids, np.int32)), list[int]()
+    for _ in range(STEPS):
+        found.append(int(np.argmax(logits)))
+        logits = model.exe.decode(found[-1])
+    return model.tokenizer.decode(found)
+
+
+def wide(types: list[str], threads: int) -> Iterator[check_quantised.Found]:
+    """The random model as a file of each K type."""
+    model = check_quantised.model_of("llama")
+    ids = check_quantised.windows(model.hp.n_vocab)
+    with tempfile.TemporaryDirectory(prefix="ck-types-") as folder:
+        whole, out = Path(folder) / "f32.gguf", Path(folder) / "stored.gguf"
+        export_gguf(whole, model.hp, random_weights(model), vocabulary(model.hp.n_vocab))
+        exact = check_quantised.ours(whole, ids, threads, dtype="f32", kv="f32")
+        for storage in types:
+            llama_cpp.quantize(whole, out, storage, threads)
+            yield check_quantised.compare("random", storage, out, exact, ids, threads)
+
+
+def requantised(types: list[str], threads: int) -> Iterator[Found]:
+    """SmolLM2 as a file of each type."""
+    source = resolve_model("smollm2-135m")
+    with tempfile.TemporaryDirectory(prefix="ck-types-") as folder:
+        for storage in types:
+            out = Path(folder) / f"{storage}.gguf"
+            llama_cpp.quantize(source, out, storage, threads)
+            yield compare(storage, out, threads)
+            out.unlink()
+
+
+def line(found: Found) -> str:
+    """A row of the table."""
+    stored = ", ".join(f"{n} {kind}" for kind, n in sorted(found.stored.items()))
+    exact, ours, peer = found.ppl
+    cells = [
+        found.storage,
+        stored,
+        "pass" if found.passed else "FAIL",
+        f"{found.n_other} of {found.n_values}",
+    ]
+    cells += [f"{found.kld[0]:.2e}", f"{found.kld[1]:.2e}", f"{found.kld[0] / found.kld[1]:.2g}"]
+    cells += [f"{exact:.4f}", f"{ours:.4f}", f"{peer:.4f}", repr(found.text)]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(facts: dict[str, str], rows: list[Found], random: list[check_quantised.Found]) -> str:
+    """The result as Markdown."""
+    head = (
+        "| type | matrices | | values that differ | KLD: ck | llama.cpp | ratio | PPL: f32 | ck | llama.cpp "
+        "| greedily |"
+    )
+    told = "{peer}; {cpu}, {isa}".format(**facts)
+    lines = [told, "", head, "|---" * 11 + "|", *map(line, rows)]
+    return "\n".join(lines) + "\n" + ("\n" + check_quantised.table(facts, random) if random else "")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare every storage type with llama.cpp.")
+    parser.add_argument("--types", default="all", help="storage types, separated by commas, or all")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", metavar="DIR")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    try:
+        types, rows, random = llama_cpp.chosen_types(args.types), list[Found](), list[check_quantised.Found]()
+        for found in requantised(types, args.threads):
+            rows.append(found)
+            print(line(found), file=sys.stderr)
+        for other in wide([name for name in types if name in llama_cpp.WIDE_TYPES], args.threads):
+            random.append(other)
+            print(check_quantised.line(other), file=sys.stderr)
+        facts = {"peer": llama_cpp.describe(), "cpu": cpu_name(), "isa": isa_path()}
+        result = {
+            "schema_version": 1, **facts, "rows": [{**asdict(row), "passed": row.passed} for row in rows],
+            "random": [{**asdict(row), "passed": row.passed} for row in random],
+        }  # fmt: skip
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "type_values.json").write_text(json.dumps(result, indent=1) + "\n")
+        (args.out / "type_values.md").write_text(table(facts, rows, random))
+        print(table(facts, rows, random), end="")
+        failed = [row.storage for row in (*rows, *random) if row.passed is False]
+        if failed:
+            raise GateError(f"every type must answer as llama.cpp does, found others: {', '.join(failed)}")
+    except (CkError, OSError) as error:
+        print(f"check_types.py: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, CkError) else MachineError.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
