@@ -57,6 +57,17 @@ parity:             # the canary against PyTorch on a model of 4 layers, both fa
 samplers: peer      # record anew what llama.cpp's samplers make of random logits (seconds)
 	$(PYTHON) benchmarks/peers/record_samplers.py
 
+fuzz: CK_FUZZ_SECONDS := $(or $(CK_FUZZ_SECONDS),300)
+fuzz:               # libFuzzer on the GGUF reader; what it finds lands in build/fuzz (five minutes)
+	mkdir -p build/fuzz
+	$(PYTHON) -m pip install --quiet --editable '.[fuzz]'
+	$(PYTHON) -m tests.fuzz.gguf_reader -max_total_time=$(CK_FUZZ_SECONDS) -artifact_prefix=build/fuzz/ \
+	build/fuzz tests/fuzz/corpus
+
+hostile:            # 5 x 5000 random edits of model files, new ones each time (some minutes)
+	CK_HOSTILE=$(or $(CK_HOSTILE),5000) OMP_NUM_THREADS=1 \
+	$(PYTHON) -m pytest tests/frontend/test_hostile_files.py
+
 templates:          # published chat templates: 60 conversations each against transformers (half a minute)
 	$(PYTHON) -m tests.frontend.published_templates smollm2-135m \
 	$$($(PYTHON) benchmarks/peers/llama_cpp.py --source)/models/templates
@@ -76,4 +87,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-tasks docs
+.PHONY: fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-tasks docs

@@ -22,6 +22,8 @@ HEAD_DIM_LIMIT = 4096
 WIDTH_LIMIT = 1 << 20
 VOCAB_LIMIT = 4 << 20
 CONTEXT_LIMIT = 16 << 20
+# Numbers that positions and rows are multiplied or divided by, in f32: neither they nor 1 over them overflow.
+FACTOR_RANGE = (1e-30, 1e30)
 # What the kernels of recurrent layers take.
 STATE_KEY_LIMIT = 256
 # .. and those of their training, of keys and values.
@@ -225,11 +227,14 @@ class HeaderReader:
         return value
 
     def positive(self, name: str, default: float | None = None) -> float:
-        """A finite float above 0."""
+        """A finite float above 0, of a size whose inverse is one too."""
         key = f"{self.arch}.{name}"
         value = self.metadata.number(key, default)
         if not (math.isfinite(value) and value > 0):
             raise self.metadata.error(f"key {key} must be finite and above 0, found {value}")
+        low, high = FACTOR_RANGE
+        if not low <= value <= high:
+            raise self.metadata.error(f"key {key} must be from {low} to {high}, found {value}")
         return value
 
     def refuse(self, name: str, neutral: int | float) -> None:

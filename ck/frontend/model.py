@@ -13,7 +13,7 @@ from ck.frontend.architectures import ARCHITECTURES, Architecture, find_architec
 from ck.frontend.gguf import GgufParts, part_names
 from ck.frontend.gguf.cursor import shown
 from ck.frontend.gguf.label import model_label
-from ck.frontend.hyperparameters import VOCAB_LIMIT, HyperParameters
+from ck.frontend.hyperparameters import FACTOR_RANGE, VOCAB_LIMIT, HyperParameters
 from ck.frontend.model_file import ModelFile, Words
 from ck.frontend.rope import DIVISORS, YARN
 from ck.frontend.sampling_defaults import SamplingDefaults, read_gguf_sampling
@@ -201,7 +201,8 @@ def _with_divisors(file: GgufParts, hp: HyperParameters) -> HyperParameters:
             f"{hp.rope_scaling}"
         )
     values = file.raw(DIVISORS).view(np.float32)
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise file.metadata.error(f"tensor {DIVISORS} must hold finite numbers above 0, found others")
+    low, high = FACTOR_RANGE
+    if not ((values >= low) & (values <= high)).all():
+        raise file.metadata.error(f"tensor {DIVISORS} must hold numbers from {low} to {high}, found others")
     divisors: list[float] = values.tolist()
     return replace(hp, rope_divisors=tuple(divisors) if set(divisors) != {1.0} else ())

@@ -283,7 +283,8 @@ def _model(vocabulary: Vocabulary) -> models.BPE:
         ignore_merges = PRETOKENIZERS[vocabulary.pre].ignore_merges
         return models.BPE(vocabulary.index, vocabulary.merges, ignore_merges=ignore_merges)
     usable = _one_of(vocabulary, TokenType.NORMAL, TokenType.UNUSED, TokenType.UNDEFINED)
-    merges = vocabulary.merges or derive_merges(vocabulary.tokens, vocabulary.scores, usable)
+    by_scores = len(vocabulary.scores) > 0
+    merges = derive_merges(vocabulary.tokens, vocabulary.scores, usable) if by_scores else vocabulary.merges
     unknown = None if vocabulary.unk_id is None else vocabulary.tokens[vocabulary.unk_id]
     return models.BPE(vocabulary.index, merges, unk_token=unknown, byte_fallback=True)
 
@@ -292,7 +293,7 @@ def _set_rules(core: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
     if vocabulary.kind == "pieces":
         prefix = [normalizers.Prepend(SPACE)] if vocabulary.add_space_prefix else []
         core.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", SPACE)])
-        if vocabulary.merges:
+        if not len(vocabulary.scores):
             core.pre_tokenizer = pre_tokenizers.Split(Regex(LINES), "isolated")
         strip = [decoders.Strip(" ", 1, 0)] if vocabulary.add_space_prefix else []
         spaces = decoders.Replace(SPACE, " ")

@@ -3,6 +3,7 @@
 Source: the GGUF specification, section "Tokenizer"; defaults that files leave out follow llama.cpp.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -136,8 +137,12 @@ def _kind(metadata: Metadata) -> tuple[str, str, bool]:
         known, found = ", ".join(sorted(KINDS)), f"{shown(model)}, with pre-tokenizer {shown(pre)}"
         raise metadata.unsupported(f"key {_PREFIX}model must be one of {known}, found {found}")
     if KINDS[model] == "byte_pairs" and pre not in PRETOKENIZERS:
-        known = ", ".join(sorted(PRETOKENIZERS))
-        raise metadata.unsupported(f"key {_PREFIX}pre must be one of {known}, found {shown(pre)}")
+        near = ", ".join(difflib.get_close_matches(pre[:80], PRETOKENIZERS, n=1))
+        hint = f"; did the file mean {near}?" if near else ""
+        raise metadata.unsupported(
+            f"key {_PREFIX}pre must be one of the {len(PRETOKENIZERS)} pre-tokenizers that ck has, "
+            f"found {shown(pre)}{hint}"
+        )
     return KINDS[model], pre, KINDS[model] == "byte_pairs" or model in MERGED_PIECES
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-U8, I8, U16, U32, I32, F32, BOOL, STRING, ARRAY, U64, F64 = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 12
+U8, I8, U16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
@@ -27,6 +27,16 @@ def u64(value: int) -> bytes:
 def f32(value: float) -> bytes:
     """4 bytes."""
     return struct.pack("<f", value)
+
+
+def i64(value: int) -> bytes:
+    """8 bytes, signed."""
+    return struct.pack("<q", value)
+
+
+def f64(value: float) -> bytes:
+    """8 bytes."""
+    return struct.pack("<d", value)
 
 
 def text(value: str | bytes) -> bytes:

@@ -214,8 +214,8 @@ def test_divisors_that_are_none(tmp_path: Path) -> None:
     data, header = path.read_bytes(), {"llama.rope.dimension_count": u32(16)}
     changed: list[tuple[bytes, str | None]] = [
         (np.ones(16, np.float32).tobytes(), None),
-        (np.full(16, np.nan, np.float32).tobytes(), "rope_freqs.weight must hold finite numbers above 0"),
-        (np.zeros(16, np.float32).tobytes(), "rope_freqs.weight must hold finite numbers above 0"),
+        (np.full(16, np.nan, np.float32).tobytes(), "rope_freqs.weight must hold numbers from 1e-30"),
+        (np.zeros(16, np.float32).tobytes(), "rope_freqs.weight must hold numbers from 1e-30"),
     ]
     for values, words in changed:
         path.write_bytes(data[:begin] + values + data[begin + len(values) :])

@@ -65,6 +65,10 @@ def test_pieces_with_merges_of_their_own_join_as_these_do(tmp_path: Path) -> Non
     pieces = [tokenizer.piece(id) for id in tokenizer.encode(" ab\nabc é")]
     assert pieces == [b" ", b"ab", b"\n", b"ab", b"c", b" ", b"\xc3", b"\xa9"]
     assert tokenizer.decode(tokenizer.encode(" ab\nabc é")) == " ab\nabc é"
+    # A file may have none: every character is a piece of its own.
+    raw.set("tokenizer.ggml.merges", ARRAY, texts([]))
+    path.write_bytes(raw.pack())
+    assert len(GgufModel(path).tokenizer().encode("abc")) == 3
 
 
 ENDS = [
