@@ -12,9 +12,9 @@ import click
 from ck.errors import UsageError
 
 
-def write_json(fields: Mapping[str, Any]) -> None:
-    """One JSON object on stdout, `schema_version` first."""
-    click.echo(json.dumps({"schema_version": 1, **fields}, indent=2, ensure_ascii=False))
+def write_json(fields: Mapping[str, Any], ascii: bool = False) -> None:
+    """One JSON object on stdout, `schema_version` first; in ASCII alone when that is asked for."""
+    click.echo(json.dumps({"schema_version": 1, **fields}, indent=2, ensure_ascii=ascii))
 
 
 def mebibytes(n_bytes: int) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ck.runtime.generate import Piece
     from ck.runtime.model import Model
     from ck.runtime.sampling import Sampler
+    from ck.runtime.terminal import Display
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class RunOptions:
     thinking: "ThinkingMode"
     as_json: bool
     show_token_ids: bool
+    show_token_pieces: bool
+    ascii_display: bool
     stop: tuple[str, ...]
     model_sampling: bool
     generate_only: bool
@@ -55,6 +58,8 @@ class RunOptions:
 )
 @json_option
 @click.option("--show-token-ids", is_flag=True, help="Print the ids of prompt and answer on stderr.")
+@click.option("--show-token-pieces", is_flag=True, help="Print their texts on stderr.")
+@click.option("--ascii-display", is_flag=True, help="Print what is not ASCII as escapes.")
 @click.option("--generate-only", is_flag=True, help="Compile, then leave.")
 @click.option("--force-compile", is_flag=True, help="Compile even when the program is in the cache.")
 def command(model: str, adapter: str | None, **given: Any) -> None:
@@ -77,7 +82,7 @@ def command(model: str, adapter: str | None, **given: Any) -> None:
     conversation = _conversation(compiled, options, Path(model).name)
     sampler = _sampler(compiled, sampling, options)
     if prompt is None:
-        _chat(conversation, sampler, options)
+        _chat(conversation, sampler, compiled, options)
     else:
         _answer(conversation, sampler, prompt, options)
 
@@ -163,50 +168,58 @@ def _sampler(model: "Model", sampling: dict[str, Any], options: RunOptions) -> "
     return sampler
 
 
-def _chat(conversation: "Conversation", sampler: "Sampler", options: RunOptions) -> None:
-    from ck.runtime.chat import Repl
+def _display(options: RunOptions) -> "Display":
+    from ck.runtime.terminal import Display
+
+    return Display(options.show_token_ids, options.show_token_pieces, options.ascii_display)
+
+
+def _chat(conversation: "Conversation", sampler: "Sampler", model: "Model", options: RunOptions) -> None:
+    from ck.runtime.repl import Repl
 
     # Started with standard input closed, Python has none.
     source = sys.stdin or io.StringIO()
-    Repl(conversation, sampler, options.predict, source).run()
+    repl = Repl(conversation, sampler, model.keeper, options.predict, _display(options), source)
+    code = repl.run()
+    if code:
+        raise click.exceptions.Exit(code)
 
 
 def _answer(conversation: "Conversation", sampler: "Sampler", prompt: str, options: RunOptions) -> None:
     pieces = _stream(conversation, sampler, prompt, options)
     text = "".join(piece.text for piece in pieces)
-    ids = [piece.token for piece in pieces if piece.token is not None]
     if options.as_json:
-        _write_answer(conversation, sampler, prompt, pieces, ids)
+        _write_answer(conversation, sampler, prompt, pieces, options.ascii_display)
     elif not text.endswith("\n"):
         click.echo()
-    if options.show_token_ids:
-        print("prompt ids:", *conversation.session.prompt, file=sys.stderr)
-        print("answer ids:", *ids, file=sys.stderr)
-    print(conversation.session.stats.line(), file=sys.stderr)
+    session = conversation.session
+    for line in _display(options).lines(session.prompt, session.reply, session.tokenizer):
+        print(line, file=sys.stderr)
+    print(session.stats.line(), file=sys.stderr)
 
 
 def _stream(
     conversation: "Conversation", sampler: "Sampler", prompt: str, options: RunOptions
 ) -> "list[Piece]":
     """The reply, printed as it comes unless it will be JSON."""
-    from ck.runtime.terminal import ThoughtPrinter, terminal_safe
+    from ck.runtime.terminal import ThoughtPrinter
 
-    show = terminal_safe if sys.stdout.isatty() else str
-    thoughts = ThoughtPrinter(sys.stderr, options.thinking != "off" and not options.as_json)
+    display = _display(options)
+    thoughts = ThoughtPrinter(sys.stderr, options.thinking != "off" and not options.as_json, display)
     pieces: list[Piece] = []
     try:
         for piece in conversation.reply(prompt, sampler, options.predict):
             pieces.append(piece)
             thoughts.write(piece.thought, piece.text)
             if not options.as_json:
-                click.echo(show(piece.text), nl=False)
+                click.echo(display.text(piece.text, sys.stdout), nl=False)
     finally:
         thoughts.end()
     return pieces
 
 
 def _write_answer(
-    conversation: "Conversation", sampler: "Sampler", prompt: str, pieces: "list[Piece]", ids: list[int]
+    conversation: "Conversation", sampler: "Sampler", prompt: str, pieces: "list[Piece]", ascii: bool
 ) -> None:
     from ck.cli.output import write_json
 
@@ -217,8 +230,10 @@ def _write_answer(
             "answer": "".join(piece.text for piece in pieces),
             "thinking": "".join(piece.thought for piece in pieces),
             "prompt_ids": list(session.prompt),
-            "answer_ids": ids,
+            "answer_ids": session.reply,
             "seed": sampler.seed,
+            "sampling": sampler.params.as_json(),
             "stats": session.stats.as_json(),
-        }
+        },
+        ascii,
     )

@@ -1,37 +1,22 @@
-"""Talking with a model: `Conversation` turns turns into prompts, `Repl` is the conversation at a terminal.
+"""Talking with a model: `Conversation` turns turns into prompts; ck/runtime/repl.py has it at a terminal.
 
 With a chat template every turn renders the whole conversation again and the session feeds what is new. A base
 model has no template: each text is completed on its own, as it stands.
 """
 
-import signal
-import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
-from types import FrameType
-from typing import Literal, TextIO
+from typing import Literal
 
-from ck.errors import CkError, CkWarning, UsageError
+from ck.errors import CkWarning, UsageError
 from ck.frontend.chat_template import encode_chat
 from ck.frontend.thinking import Template, read_thinking
 from ck.runtime.generate import Piece, Session, never
 from ck.runtime.sampling import Sampler
-from ck.runtime.terminal import ThoughtPrinter, terminal_safe
 from ck.runtime.thinking import ThoughtSplitter
 
 ThinkingMode = Literal["auto", "on", "off"]
-
-HELP = '''\
-/help    this text
-/reset   forget the conversation
-/stats   what the last reply cost
-/exit    leave (or Ctrl-D)
-"""      begins and ends a text of several lines
-Ctrl-C   stops a reply; twice leaves
-'''
 
 
 @dataclass
@@ -39,8 +24,8 @@ class Conversation:
     """A system message, the turns so far, and the session they run on.
 
     `thinking` turns on or off what the template has a switch for; auto leaves it as the template has it. A
-    CkWarning says that there is no switch. Raises UsageError for a system message, or on or off, without a
-    template.
+    CkWarning says that there is no switch. `asked` is what the last reply answered. Raises UsageError for a
+    system message, or on or off, without a template.
     """
 
     session: Session
@@ -48,11 +33,12 @@ class Conversation:
     system: str | None = None
     thinking: ThinkingMode = "auto"
     turns: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    asked: str | None = None
 
     def __post_init__(self) -> None:
         if self.template is None:
             if self.system is not None:
-                raise UsageError("system: needs a chat template, the model has none; put it into the prompt")
+                raise _no_system()
             if self.thinking != "auto":
                 raise UsageError("thinking: needs a chat template with a switch, the model has no template")
         self._marks = None if self.template is None else read_thinking(self.template)
@@ -80,7 +66,9 @@ class Conversation:
     ) -> Iterator[Piece]:
         """Stream the reply to `text`. The turn is remembered, as far as it came, unless an error ends it."""
         if self.template is None:
-            yield from self.session.stream(self.encode(text), sampler, max_tokens, should_stop)
+            ids = self.encode(text)
+            self.asked = text
+            yield from self.session.stream(ids, sampler, max_tokens, should_stop)
             return
         prompt = self._render(self.template, text)
         ids = encode_chat(self.session.tokenizer, prompt)
@@ -92,6 +80,31 @@ class Conversation:
         # The template decides what a later turn sees of a thought.
         said = {"role": "assistant", "content": answer, **({"reasoning_content": thought} if thought else {})}
         self.turns += [{"role": "user", "content": text}, said]
+        self.asked = text
+
+    def again(
+        self, sampler: Sampler, max_tokens: int = -1, should_stop: Callable[[], bool] = never
+    ) -> Iterator[Piece]:
+        """Stream another reply to what was asked last, in the place of the last one, which an error keeps.
+
+        Raises UsageError when nothing was asked yet.
+        """
+        if self.asked is None:
+            raise UsageError("regen: there must be a reply to do again, nothing was asked yet")
+        last = self.turns[-2:]
+        del self.turns[-2:]
+        before = len(self.turns)
+        try:
+            yield from self.reply(self.asked, sampler, max_tokens, should_stop)
+        finally:
+            if len(self.turns) == before:
+                self.turns += last
+
+    def set_system(self, text: str | None) -> None:
+        """Let `text` be the system message from the next prompt on. Raises UsageError without a template."""
+        if self.template is None:
+            raise _no_system()
+        self.system = text
 
     def answer(self, text: str, sampler: Sampler, max_tokens: int = -1) -> str:
         """The whole reply to `text`, without the thought before it."""
@@ -100,6 +113,7 @@ class Conversation:
     def reset(self) -> None:
         """Forget the turns and empty the cache."""
         self.turns.clear()
+        self.asked = None
         self.session.reset()
 
     def _render(self, template: Template, text: str) -> str:
@@ -131,132 +145,5 @@ class Conversation:
         return text if text in (self._marks.start, self._marks.end) else ""
 
 
-class Interrupt:
-    """Ctrl-C as a question: the first one makes `pressed` true, a second raises KeyboardInterrupt."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def pressed(self) -> bool:
-        """Whether Ctrl-C was pressed since `watch` began."""
-        return self.count > 0
-
-    @contextmanager
-    def watch(self) -> Generator[None]:
-        """Take over Ctrl-C for the block; only in the main thread."""
-        self.count = 0
-        before = signal.signal(signal.SIGINT, self._press)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _press(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count > 1:
-            raise KeyboardInterrupt
-
-
-@dataclass
-class Repl:
-    """A conversation by lines: text or commands from `source`, replies to `out`, all else to `err`."""
-
-    conversation: Conversation
-    sampler: Sampler
-    max_tokens: int = -1
-    source: TextIO = field(default_factory=lambda: sys.stdin)
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    err: TextIO = field(default_factory=lambda: sys.stderr)
-
-    def run(self) -> None:
-        """Talk until /exit or the end of input. Raises KeyboardInterrupt on a second Ctrl-C in a row."""
-        if self._is_terminal():
-            # Its import gives input() line editing and history, where Python was built with it.
-            with suppress(ImportError):
-                import_module("readline")
-            self._note("/help shows the commands")
-        interrupted = False
-        while True:
-            try:
-                text = self._read()
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                self._note("\nCtrl-C again or /exit leaves")
-                continue
-            interrupted = False
-            if text is None or text.strip() in ("/exit", "/quit"):
-                return
-            self._handle(text)
-
-    def _handle(self, text: str) -> None:
-        command = text.strip()
-        if command == "/help":
-            self._note(HELP.rstrip())
-        elif command == "/reset":
-            self.conversation.reset()
-            self._note("conversation forgotten")
-        elif command == "/stats":
-            self._note(self._stats())
-        elif command.startswith("/") and "\n" not in command and " " not in command:
-            self._note(f"no such command: {command}; /help lists them")
-        elif command:
-            self._answer(text)
-
-    def _answer(self, text: str) -> None:
-        interrupt = Interrupt()
-        safe = terminal_safe if self.out.isatty() else str
-        thoughts = ThoughtPrinter(self.err, self.conversation.thinking != "off")
-        try:
-            with interrupt.watch():
-                for piece in self.conversation.reply(text, self.sampler, self.max_tokens, interrupt.pressed):
-                    thoughts.write(piece.thought, piece.text)
-                    self.out.write(safe(piece.text))
-                    self.out.flush()
-        except CkError as error:
-            self._note(f"ck: {error}; /reset forgets the conversation")
-            return
-        finally:
-            thoughts.end()
-        self.out.write("\n")
-        self.out.flush()
-        self._note(f"[{self.conversation.session.stats.line()}]")
-
-    def _stats(self) -> str:
-        session = self.conversation.session
-        used = f"{session.engine.pos} of {session.engine.n_ctx} tokens of context in use"
-        return f"{session.stats.line()}\n{used}, seed {self.sampler.seed}"
-
-    def _read(self) -> str | None:
-        """The next text, which triple quotes may spread over lines; None at the end of input."""
-        line = self._read_line("> ")
-        if line is None or not line.lstrip().startswith('"""'):
-            return line
-        lines = [line.lstrip()[3:]]
-        while not lines[-1].rstrip().endswith('"""'):
-            line = self._read_line(". ")
-            if line is None:
-                return "\n".join(lines)
-            lines.append(line)
-        lines[-1] = lines[-1].rstrip()[:-3]
-        return "\n".join(lines).strip("\n")
-
-    def _read_line(self, prompt: str) -> str | None:
-        if self._is_terminal() and self.source is sys.stdin and self.out is sys.stdout and self.out.isatty():
-            try:
-                return input(prompt)
-            except EOFError:
-                self._note("")
-                return None
-        if self._is_terminal():
-            self.err.write(prompt)
-            self.err.flush()
-        line = self.source.readline()
-        return line.removesuffix("\n") if line else None
-
-    def _is_terminal(self) -> bool:
-        return self.source.isatty()
-
-    def _note(self, text: str) -> None:
-        print(text, file=self.err, flush=True)
+def _no_system() -> UsageError:
+    return UsageError("system: needs a chat template, the model has none; put it into the prompt")

@@ -179,6 +179,15 @@ class Session:
             self.stats.stop = "stop"
         return finder.found
 
+    @property
+    def fed(self) -> list[int]:
+        """The tokens that the executable's cache holds, a copy."""
+        return list(self._fed)
+
+    def resume(self, tokens: list[int]) -> None:
+        """Go on from `tokens`, which the executable's cache holds by another way than `stream`."""
+        self._fed[:] = tokens
+
     def reset(self) -> None:
         """Forget everything fed."""
         self.engine.reset()

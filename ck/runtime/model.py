@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ck.frontend.chat_template import ChatTemplate
     from ck.frontend.sampling_defaults import SamplingDefaults
     from ck.frontend.tokenizer import Tokenizer
-    from ck.runtime.chat import ThinkingMode
+    from ck.runtime.chat import Conversation, ThinkingMode
+    from ck.runtime.chat_state import StateKeeper
 
 KV_TYPES = ("f16", "f32")
 # context_len, kv, dtype, chunk, as `compile_model` takes them.
@@ -108,16 +109,33 @@ class Model:
         given is the model's own, unless `model_sampling` is false, else llama.cpp's; temp=0 is argmax. A
         `seed` below 0 is drawn. The answer ends before any text of `stop`.
         """
-        from ck.runtime.chat import Conversation
-        from ck.runtime.generate import Session
         from ck.runtime.sampling import Sampler, settle
 
         params = settle({"seed": seed, **sampling}, self.sampling if model_sampling else None)
         sampler = Sampler(params, self.tokenizer)
-        session = Session(self.exe, self.tokenizer, stop=stop)
-        talk = Conversation(session, self.chat_template, None, thinking)
+        talk = self.conversation(None, thinking, stop)
         with self.exe.lock:
             return "".join(piece.text for piece in talk.reply(prompt, sampler, max_tokens))
+
+    def conversation(
+        self, system: str | None = None, thinking: "ThinkingMode" = "auto", stop: Sequence[str] = ()
+    ) -> "Conversation":
+        """A conversation, whose replies see the turns before; it has the program until another begins."""
+        from ck.runtime.chat import Conversation
+        from ck.runtime.generate import Session
+
+        session = Session(self.exe, self.tokenizer, stop=stop)
+        return Conversation(session, self.chat_template, system, thinking)
+
+    @property
+    def keeper(self) -> "StateKeeper":
+        """What saves conversations to files and loads them: `keeper.save(talk, path)`, `load(talk, path)`."""
+        from ck.runtime.chat_state import StateKeeper
+        from ck.runtime.state_file import StateIdentity
+
+        options, caches = self.program.record["options"], self.program.manifest.caches
+        identity = StateIdentity(self.file.header_digest(), self.file.name, options, tuple(caches))
+        return StateKeeper(self.exe, identity)
 
     def ir(self, stage: str) -> str:
         """The IR's text at a stage of the pipeline. Raises UsageError for another name."""

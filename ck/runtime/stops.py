@@ -29,9 +29,9 @@ class StopFinder:
         """
         if not self._stops:
             return text if shown else ""
+        if self.found:
+            return ""
         for character in text:
-            if self.found:
-                break
             self._held += character
             self._shown.append(shown)
             stop = next((stop for stop in self._stops if self._held.endswith(stop)), None)

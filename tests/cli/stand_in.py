@@ -11,6 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ck.ir.rt.slots import CacheSlot
+from ck.runtime.chat_state import StateKeeper
+from ck.runtime.executable import Saved
+from ck.runtime.state_file import StateIdentity
+
 EOG, BOS = 256, 257
 REPLY = "Paris is the capital of France."
 
@@ -52,6 +57,18 @@ class Executable:
 
     def reset(self) -> None:
         self.tokens.clear()
+
+    def save(self) -> Any:
+        raw = np.zeros(4 * self.n_ctx, np.uint8)
+        raw.view(np.int32)[: self.pos] = self.tokens
+        return Saved(self.pos, self.pos, (raw,))
+
+    def load(self, saved: Any) -> None:
+        self.tokens = saved.caches[0].view(np.int32)[: saved.pos].tolist()
+
+    def identity(self, model: str) -> Any:
+        slot = CacheSlot("tokens", "state", (self.n_ctx,), "i32", 4 * self.n_ctx)
+        return StateIdentity(model, model, {"context_len": self.n_ctx, "kv": "f16"}, (slot,))
 
 
 class Tokenizer:
@@ -98,7 +115,8 @@ class Model:
     def __init__(self, exe: Executable, template: Template | None, info: dict[str, Any]) -> None:
         self.exe, self.chat_template, self.info, self.tokenizer = exe, template, info, Tokenizer()
         self.file = SimpleNamespace(skipped=())
-        self.sampling = None
+        self.sampling: Any = None
+        self.keeper = StateKeeper(exe, exe.identity(os.environ.get("CK_STAND_IN_MODEL", "stand-in")))
 
     def ir(self, stage: str) -> str:
         return f"// {stage}\n"
@@ -122,12 +140,14 @@ def compiler(
     delay_s: float = 0.0,
     calls: list[Any] | None = None,
     thinks: bool = False,
+    sampling: Any = None,
 ) -> Callable[..., Model]:
     """A `ck.compile` whose models say `reply`; `calls` gets the arguments and the model of every call."""
 
     def compile_(path: Any, **options: Any) -> Model:
         exe = Executable(reply, options["context_len"] or 4096, options["chunk"], options["threads"], delay_s)
         model = Model(exe, None if base else Template(thinks), {"program": __file__})
+        model.sampling = sampling
         if calls is not None:
             calls.append(SimpleNamespace(path=path, options=options, model=model))
         return model

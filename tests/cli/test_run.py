@@ -18,6 +18,7 @@ import click
 import pytest
 
 from ck.cli.run import command
+from ck.frontend.sampling_defaults import SamplingDefaults
 from ck.runtime.samplers.params import SamplingParams
 from tests.cli.stand_in import BOS, EOG, REPLY
 
@@ -159,6 +160,14 @@ USAGE = [
     (["-p", "x", "-t", "0"], "0 is not in the range"),
     (["-p", "x", "-n", "-2"], "-2 is not in the range"),
     (["-p", "x", "--kv", "q8"], "'q8' is not one of 'f16', 'f32'"),
+    (["-p", "x", "-l", "5"], "must be an id and a signed number, as 15043+1, got 5"),
+    (["-p", "x", "-l", "x+1"], "must be an id and a signed number"),
+    (["-p", "x", "-l", "5+nan"], "must be an id and a signed number"),
+    (["-p", "x", "--samplers", "top_k;topp"], "samplers: each must be one of penalties;dry;"),
+    (["-p", "x", "--dry-base", "0.5"], "dry_base: must be 1 or more, got 0.5"),
+    (["-p", "x", "--mirostat", "3"], "mirostat: must be from 0 to 2, got 3"),
+    (["-p", "x", "--xtc-probability", "2"], "xtc_probability: must be from 0 to 1, got 2.0"),
+    (["-p", "x", "--stop", ""], "stop: a text must have one character at least"),
     (["-p", ""], None),
 ]
 
@@ -219,7 +228,8 @@ def pipe(text: bytes, *words: str) -> tuple[int, bytes, str]:
 def test_a_pipe_is_turns_and_commands() -> None:
     script = b'Hello\n/stats\n"""\ntwo\nlines"""\n/what\n/help\n/reset\nAgain\n/exit\nnever said\n'
     code, out, err = pipe(script, "--temp", "0")
-    assert (code, out.decode()) == (0, f"{REPLY}\n" * 3)
+    # A command that there is not ends the whole in its exit code.
+    assert (code, out.decode()) == (2, f"{REPLY}\n" * 3)
     assert err.count("stopped by eog") == 4
     assert "no such command: /what; /help lists them" in err
     assert "begins and ends a text of several lines" in err
@@ -238,7 +248,7 @@ def test_a_pipe_may_end_anywhere() -> None:
 def test_a_full_context_ends_the_turn_and_not_the_chat() -> None:
     script = b"Hi\n" + b"x" * 90 + b"\n/reset\nHi\n"
     code, out, err = pipe(script, "-c", "80")
-    assert (code, out.decode()) == (0, f"{REPLY}\n" * 2)
+    assert (code, out.decode()) == (8, f"{REPLY}\n" * 2)
     # What was asked in vain is not part of the conversation.
     assert "ck: prompt: must fit the context of 80 tokens, it has 159; shorten it" in err
     assert "/reset forgets the conversation" in err
@@ -381,3 +391,117 @@ def test_sigterm_is_143() -> None:
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=30)
     assert child.returncode == 143
+
+
+def test_pieces_and_ascii(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in(reply="\u00e9a")
+    words = ["run", model, "-p", "x", "--chat-template", "none", "--show-token-pieces"]
+    result = ck_main(*words)
+    assert result.out == "\u00e9a\n"
+    assert r"prompt pieces: '<begin>' 'x'" "\n" r"answer pieces: '\xc3' '\xa9' 'a'" "\n" in result.err
+    assert ck_main(*words, "--ascii-display").out == "\\xe9a\n"
+    data = ck_main(*words, "--ascii-display", "--json").out
+    assert data.isascii()
+    assert json.loads(data)["answer"] == "\u00e9a"
+
+
+def test_stop_texts(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in(reply="one\n\ntwo")
+    result = ck_main("run", model, "-p", "x", "--stop", r"\n\n", "--stop", "zz")
+    assert result.out == "one\n"
+    assert result.err.endswith("stopped by stop\n")
+    data = json.loads(ck_main("run", model, "-p", "x", "--stop", "two", "--json").out)
+    assert (data["answer"], data["stats"]["stop"]) == ("one\n\n", "stop")
+
+
+def test_settings_reach_the_sampler(ck_main: Any, model: str, stand_in: Install) -> None:
+    stand_in()
+    words = [
+        "--samplers",
+        "top_k;temp",
+        "-l",
+        "80-inf",
+        "-l",
+        "65+1.5",
+        "--mirostat-ent",
+        "3",
+        "--typical",
+        "0.5",
+    ]
+    words += [
+        "--dry-sequence-breaker",
+        r"\n",
+        "--dry-sequence-breaker",
+        ":",
+        "--ignore-eos",
+        "-n",
+        "3",
+        "--seed",
+        "1",
+    ]
+    data = json.loads(ck_main("run", model, "-p", "x", "--json", *words).out)["sampling"]
+    assert data["samplers"] == ["top_k", "temperature"]
+    assert data["logit_bias"] == [[80, "-inf"], [65, 1.5]]
+    assert (data["mirostat_tau"], data["typ_p"], data["ignore_eos"]) == (3.0, 0.5, True)
+    assert data["dry_sequence_breakers"] == ["\n", ":"]
+    data = json.loads(ck_main("run", model, "-p", "x", "--json", "--dry-sequence-breaker", "none").out)[
+        "sampling"
+    ]
+    assert data["dry_sequence_breakers"] == []
+    # The likeliest first letter is banned, and the end is too.
+    assert not ck_main("run", model, "-p", "x", *words, "--temp", "0").out.startswith("P")
+
+
+def test_what_the_model_says_of_sampling(ck_main: Any, model: str, stand_in: Install) -> None:
+    calls = stand_in(sampling=SamplingDefaults("generation_config.json", {"temp": 0.6, "top_k": 7}))
+    run = ["run", model, "-p", "x", "--json", "--seed", "1"]
+    result = ck_main(*run, "--top-k", "3")
+    data = json.loads(result.out)["sampling"]
+    assert (data["temp"], data["top_k"], data["top_p"]) == (0.6, 3, 0.95)
+    assert (
+        "sampling: temp 0.6 from generation_config.json; in place of its top_k 7 what was given\n"
+        in result.err
+    )
+    result = ck_main(*run, "--no-model-sampling")
+    assert json.loads(result.out)["sampling"]["temp"] == 0.8
+    assert "sampling:" not in result.err
+    assert len(calls) == 2
+
+
+def test_the_environment_is_the_user(
+    ck_main: Any, model: str, stand_in: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(sampling=SamplingDefaults("x", {"temp": 0.6}))
+    monkeypatch.setenv("CK_RUN_TEMP", "1.5")
+    assert json.loads(ck_main("run", model, "-p", "x", "--json").out)["sampling"]["temp"] == 1.5
+
+
+def test_a_state_goes_from_one_process_to_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "talk.state"
+    assert pipe(f"Hi\n/save {file}\n".encode())[0] == 0
+    code, out, err = pipe(f"/load {file}\nWhere?\n".encode())
+    assert (code, out) == (0, REPLY.encode() + b"\n")
+    assert "loaded 2 messages, 51 tokens of context from talk.state\n" in err
+    assert re.search(r"\d+ prompt tokens \(51 cached\)", err)
+    other = {"env": {"CK_STAND_IN_MODEL": "b"}}
+    with process(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **other) as child:
+        out, err = child.communicate(f"/load {file}\n".encode(), timeout=60)
+    assert (child.returncode, out) == (2, b"")
+    assert b"ck: talk.state: must be of the model that runs, b, it is of 'stand-in'\n" in err
+
+
+def test_a_reader_that_leaves_ends_a_chat_silently() -> None:
+    env = {"CK_STAND_IN_REPLY": "la " * 1000, "CK_STAND_IN_DELAY": "0.005"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with process(env=env, **pipes) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdin.write(b"sing\nagain\n")
+        child.stdin.close()
+        child.stdout.read(5)
+        child.stdout.close()
+        err = child.stderr.read().decode()
+    assert child.returncode == 141
+    assert err.startswith("context ")
+    assert err.count("\n") == 1

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from ck.errors import UsageError
@@ -96,6 +96,11 @@ class SamplingParams:
         object.__setattr__(self, "dry_sequence_breakers", tuple(self.dry_sequence_breakers))
         breakers = self.dry_sequence_breakers
         _require("" not in breakers, "dry_sequence_breakers", "texts that are not empty", repr(breakers))
+
+    def as_json(self) -> dict[str, Any]:
+        """By name; an infinite bias is a text, as JSON has no infinity."""
+        biases = [[token, str(bias) if math.isinf(bias) else bias] for token, bias in self.logit_bias]
+        return {**asdict(self), "logit_bias": biases}
 
     @property
     def penalizes(self) -> bool:

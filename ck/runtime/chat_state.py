@@ -1,0 +1,48 @@
+"""`StateKeeper`: conversations with one model, saved to files and taken up again."""
+
+from pathlib import Path
+from typing import Protocol
+
+from ck.errors import UsageError
+from ck.runtime.chat import Conversation
+from ck.runtime.executable import Saved
+from ck.runtime.state_file import ChatState, StateIdentity, read_state, write_state
+
+
+class Keeping(Protocol):
+    """What saving needs of `ck.runtime.executable.Executable`."""
+
+    @property
+    def n_ctx(self) -> int: ...
+    @property
+    def n_vocab(self) -> int: ...
+    def save(self) -> Saved: ...
+    def load(self, saved: Saved, /) -> None: ...
+
+
+class StateKeeper:
+    """For conversations on `exe`, a program of `identity`. Settings and stream of a sampler are not kept."""
+
+    def __init__(self, exe: Keeping, identity: StateIdentity) -> None:
+        self._exe, self._identity = exe, identity
+
+    def save(self, talk: Conversation, path: Path) -> str:
+        """Write `talk` to `path`; a line for a person. Raises as `write_state`."""
+        state = ChatState(talk.session.fed, self._exe.save(), talk.system, talk.turns, talk.asked)
+        n_bytes = write_state(path, self._identity, state)
+        return f"saved {_size(state)}, {n_bytes / 1e6:.1f} MB, to {path.name}"
+
+    def load(self, talk: Conversation, path: Path) -> str:
+        """Let `talk` be what `path` has; a line for a person. Raises as `read_state`, and nothing changes."""
+        state = read_state(path, self._identity, self._exe.n_ctx, self._exe.n_vocab)
+        if talk.template is None and (state.turns or state.system is not None):
+            raise UsageError(f"{path.name}: must be of raw text, as there is no chat template, it has turns")
+        self._exe.load(state.saved)
+        talk.session.resume(state.tokens)
+        talk.system, talk.asked = state.system, state.asked
+        talk.turns[:] = state.turns
+        return f"loaded {_size(state)} from {path.name}"
+
+
+def _size(state: ChatState) -> str:
+    return f"{len(state.turns)} messages, {len(state.tokens)} tokens of context"
