@@ -103,8 +103,9 @@ def writing(path: Path, ids: NDArray[np.int32], n_vocab: int) -> Generator[BaseW
     """
     n_chunks, n_ctx = ids.shape
     n_bytes = 4 * ids.size + n_chunks * n_scored(n_ctx) * row_bytes(n_vocab)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UsageError(f"{path}: must be a file in a folder that exists, it is not")
+    # A device or a pipe would be replaced by a file.
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path}: must be a plain file in a folder that exists, it is not")
     if (free := shutil.disk_usage(path.parent).free) < n_bytes:
         raise ResourceError(
             f"{path}: needs {n_bytes / 1e6:.0f} MB of disk, {free / 1e6:.0f} MB are free; give fewer --chunks"

@@ -4,12 +4,14 @@ import json
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ck.cli.options import compile_model
 from ck.evaluate.base_file import BaseFile
 from ck.evaluate.log_probs import expand
 from ck.evaluate.windows import n_scored
@@ -166,6 +168,33 @@ def test_windows_beyond_what_a_model_was_trained_on(ck: Run, models: tuple[str, 
     done = ck("ppl", models[0], "-f", str(path), "-c", "130")
     line = f"ck: {models[0]}: was trained on 128 tokens of context, windows have 130"
     assert (done.code, done.err.splitlines()[0]) == (0, line)
+
+
+def test_a_newline_at_the_end_is_no_part_of_the_text(
+    ck: Run, models: tuple[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "lines"
+    # One token too few with BOS, and just enough.
+    for text, code in (("." * 30 + "\n", 2), ("." * 30 + "\n\n", 0), ("." * 31, 0)):
+        path.write_text(text)
+        assert ck("ppl", models[0], "-f", str(path), "-c", "16").code == code, text
+
+
+def test_options_are_the_model_s_or_both_models(
+    ck: Run, models: tuple[str, str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Any]()
+
+    def spy(path: str, options: Any, adapter: str | None) -> Any:
+        asked.append((path, options.dtype, options.quantize, options.kv, options.threads, options.ctx_size))
+        return compile_model(path, replace(options, quantize=None))
+
+    monkeypatch.setattr("ck.cli.eval.compile_model", spy)
+    base, model = models
+    words = ("--base", base, "-f", text, "-c", "16", "--kv", "f32", "-t", "1", "--quantize", "q8_0")
+    done = ck("kld", model, *words, "--base-dtype", "f32")
+    assert done.code == 0, done.err
+    assert asked == [(model, None, "q8_0", "f32", 1, 16), (base, "f32", None, "f32", 1, 16)]
 
 
 def test_a_text_from_standard_input(

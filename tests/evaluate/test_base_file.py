@@ -1,5 +1,6 @@
 """Files of log probabilities: llama-perplexity's read back, ck's own, and damaged ones."""
 
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -63,9 +64,11 @@ def test_no_room_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     message = "b.dat: needs 2507 MB of disk, 1000 MB are free; give fewer --chunks"
     with pytest.raises(ResourceError, match=message), writing(tmp_path / "b.dat", ids, 49152):
         pass
-    for path in (tmp_path / "none" / "b.dat", tmp_path):
-        with pytest.raises(UsageError, match="must be a file in a folder that exists"), writing(path, ids, 9):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none" / "b.dat", tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UsageError, match="must be a plain file in a folder"), writing(path, ids, 9):
             pass
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def put(offset: int, form: str, *values: float) -> Callable[[bytes], bytes]:
