@@ -160,7 +160,8 @@ def _print(facts: dict[str, Any]) -> None:
         rows += [["fetched", f"{facts['hub']['repo']} at commit {facts['hub']['commit']}"]]
     for name, count in facts["n_tensors"].items() if "n_tensors" in facts else ():
         rows.append([f"  {name}", f"{count} tensors"])
-    for share in facts["storage"] if "storage" in facts else ():
+    shares: list[dict[str, Any]] = facts.get("storage", [])
+    for share in shares:
         what = f"{share['n_tensors']} tensors, {share['n_params'] / 1e6:.2f} M, {mebibytes(share['n_bytes'])}"
         rows.append([f"  {share['storage']}", what])
     rows += _model_rows(facts) if facts["supported"] else [*_known_rows(facts), ["supported", "no"]]

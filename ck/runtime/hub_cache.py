@@ -10,6 +10,7 @@ Nothing here goes to the network or needs huggingface_hub.
 Source: huggingface_hub's guide to its cache.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ck.errors import MachineError
+from ck.errors import MachineError, ResourceError
 from ck.frontend.gguf import part_names
 from ck.runtime.hub_files import HubFile
 from ck.runtime.hub_name import parse_hub_name
@@ -32,6 +33,7 @@ from ck.runtime.paths import sync_directory
 _SNAPSHOT = re.compile(r".*/models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})(?:/(.+))?", re.DOTALL)
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_BYTES = 1 << 20
 _PART_ENDING = ".ck.incomplete"
 
@@ -190,17 +192,26 @@ class CachedRepository:
         """Hold the lock on a blob, as other tools do while they fetch it."""
         self.locks.mkdir(parents=True, exist_ok=True)
         with open(self.locks / f"{digest}.lock", "a") as file:
-            # The kernel drops it with the process, so a killed one blocks nobody.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            # The kernel drops it with the process, so a killed one blocks nobody. Where a file system has no
+            # locks, a file may be fetched twice; what gets its name is hashed in any case.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
 @contextmanager
 def writing() -> Generator[None]:
-    """Word what keeps the cache from being written."""
+    """Word what keeps the cache from being written. Raises MachineError, ResourceError."""
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ResourceError(
+                f"{hub_cache_dir()}: {(error.strerror or '').lower()}; free some space or set HF_HUB_CACHE, "
+                "then run it again: it goes on from there"
+            ) from error
+        if not isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise
         what = (error.strerror or str(error)).lower()
         raise MachineError(
             f"{hub_cache_dir()}: must be a writable directory, {what}; set HF_HUB_CACHE"

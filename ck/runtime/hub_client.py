@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LISTING_LIMIT_BYTES = 32 << 20
+LISTING_LIMIT_BYTES, LISTING_LIMIT_S = 32 << 20, 120.0
 _FILES_LIMIT = 50_000
 _SIZE_LIMIT_BYTES = 1 << 45
 DEFAULT_TIMEOUT_S = 10.0
@@ -166,9 +166,10 @@ class HubClient:
             # Digests come with the listing: only the hub itself may give it.
             if _origin(str(response.url)) not in {_origin(self._base), *_HUB_ORIGINS}:
                 raise self._errors.no_listing(where, self._host, "it leaves that to another host")
+            end = time.monotonic() + LISTING_LIMIT_S
             for chunk in self._chunks(response):
                 text += chunk
-                if len(text) > LISTING_LIMIT_BYTES:
+                if len(text) > LISTING_LIMIT_BYTES or time.monotonic() > end:
                     raise self._errors.no_listing(where, self._host, "it does not come to an end")
         return bytes(text)
 

@@ -171,22 +171,22 @@ def _fetch_one(
         if blob.is_file() and blob.stat().st_size == file.n_bytes and has_digest(blob, file.digest):
             return
         continued = part.is_file() and part.stat().st_size > 0
-        _download(client, commit, file, part, progress)
-        if continued and not has_digest(part, file.digest):
-            # What was kept was not the beginning of this file.
+        while not _download(client, commit, file, part, progress):
             part.unlink()
-            _download(client, commit, file, part, progress)
-        if not has_digest(part, file.digest):
-            part.unlink()
-            raise client.wrong_contents(file)
+            if not continued:
+                raise client.wrong_contents(file)
+            # What was kept may not have been the beginning of this file.
+            continued = False
         os.replace(part, blob)
         sync_directory(blob.parent)
 
 
-def _download(client: HubClient, commit: str, file: HubFile, part: Path, progress: Progress) -> None:
+def _download(client: HubClient, commit: str, file: HubFile, part: Path, progress: Progress) -> bool:
+    """Complete `part`; whether it is the file then."""
     with part.open("ab", buffering=0) as out:
         client.fetch(commit, file, out, lambda size: progress(size, file.n_bytes))
         os.fsync(out.fileno())
+    return has_digest(part, file.digest)
 
 
 def _placed(name: HubName, commit: str, choice: Choice, kept: HubRecord | None) -> Path:

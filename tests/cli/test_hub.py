@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 
 import ck
@@ -25,7 +24,6 @@ def hub(tmp_path: Path, ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with HubServer({"org/tiny": Repository({"tiny-F32.gguf": tiny, "README.md": b"# it"})}) as server:
         use_hub(server, tmp_path / "home", monkeypatch)
         yield server
-    huggingface_hub.close_session()
 
 
 def test_pull_prints_the_path(hub: HubServer, ck_main: Any, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -34,7 +33,6 @@ def use_hub(hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(hub_client, "WAITS_S", (0.0, 0.0))
     monkeypatch.setattr(hub_client, "DEFAULT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(hub_client, "STALL_S", 0.2)
-    huggingface_hub.close_session()
 
 
 @pytest.fixture
@@ -48,4 +46,3 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer(repositories) as server:
         use_hub(server, tmp_path, monkeypatch)
         yield server
-    huggingface_hub.close_session()

@@ -1,6 +1,8 @@
 """All that may go wrong between here and the hub: one line, its exit code, and a cache that is as it was."""
 
+import errno
 import json
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -339,8 +341,12 @@ def test_no_tls(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_refuses(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.test")
     monkeypatch.setenv("HTTPS_PROXY", hub.address.replace("http://", "http://user:s3cr3t@"))
+    # A session has the proxies of the time it was made.
     huggingface_hub.close_session()
-    fails("the proxy refuses hub.test; check HTTPS_PROXY and NO_PROXY")
+    try:
+        fails("the proxy refuses hub.test; check HTTPS_PROXY and NO_PROXY")
+    finally:
+        huggingface_hub.close_session()
 
 
 def test_an_endpoint_with_a_password(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +363,24 @@ def test_no_room(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     message = fails("needs 17 MB free in ", ResourceError)
     assert "found 1 MB; free some or set HF_HUB_CACHE to another disk" in message
     assert hub.kinds() == ["info"]
+
+
+def test_a_disk_that_fills_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(
+            ResourceError, match=r"no space left on device; free some .*: it goes on from there"
+        ):
+            resolve_model("org/name")
+    assert resolve_model("org/name").read_bytes() == LARGE
+
+
+def test_a_listing_that_takes_too_long(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_client, "LISTING_LIMIT_S", 0.0)
+    fails("must list the files, it does not come to an end")
 
 
 def test_a_cache_that_cannot_be_one(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
