@@ -79,6 +79,9 @@ regression:         # every family by every check, in full (about ten minutes)
 finetune:           # SmolLM2 on 200 documents, all weights and adapters, beside PyTorch and PEFT (some minutes)
 	$(PYTHON) benchmarks/finetune.py
 
+eval-parity: peer   # ck eval against llama-perplexity in every storage type (half an hour)
+	$(PYTHON) benchmarks/peers/check_eval.py
+
 eval-tasks:         # tasks of lm-evaluation-harness, its model of transformers beside ck's (installs 600 MB)
 	$(PYTHON) -m pip install --quiet --editable '.[tasks]'
 	CK_HARNESS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(PYTHON) -m pytest tests/evaluate/test_harness.py
@@ -87,4 +90,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-tasks docs
+.PHONY: fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs
