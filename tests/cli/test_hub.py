@@ -7,10 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 import ck
+from ck.frontend.gguf import GgufFile
+from ck.frontend.hyperparameters import HyperParameters
+from ck.frontend.model import open_file
+from ck.frontend.template import template_from
+from ck.runtime.adapted_model import AdaptedModel
+from ck.runtime.resolve import resolve_adapter, resolve_model
+from ck.train.base import open_base
+from tests.frontend.folders import write_folder
 from tests.frontend.make_gguf import write_tiny
+from tests.frontend.random_models import small
 from tests.runtime.hub_fixtures import TOKEN, use_hub
 from tests.runtime.hub_server import COMMIT, HubServer, Repository
 
@@ -130,6 +141,48 @@ def test_cache_verifies_removes_and_prunes(hub: HubServer, ck_main: Any, tmp_pat
     assert ck_main("cache", "prune").out.startswith("deleted 0 entries")
     assert ck_main("cache", "prune", "partial").out.startswith("deleted 1 entries")
     assert not part.exists()
+
+
+def test_a_folder_of_the_hub_is_a_folder(hub: HubServer, ck_main: Any, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", small("llama"))
+    hub.repositories["org/folder"] = Repository({p.name: p.read_bytes() for p in folder.iterdir()})
+    fetched, here = open_file(resolve_model("org/folder")), open_file(folder)
+    assert fetched.name == here.name == "folder"
+    assert fetched.tensors.keys() == here.tensors.keys()
+    for name, tensor in here.tensors.items():
+        rows = 0, tensor.shape[0]
+        assert np.array_equal(fetched.rows(name, *rows), here.rows(name, *rows))
+    # A file of the cache that is gone is a link to nothing.
+    os.unlink(os.path.realpath(resolve_model("org/folder") / "config.json"))
+    assert ck_main("show", "org/folder").code == 0
+
+
+def adapter_of(hp: HyperParameters) -> dict[str, bytes]:
+    """The files of an adapter of the first layer's queries."""
+    weight = "base_model.model.model.layers.0.self_attn.q_proj"
+    rows, columns = template_from(hp).shapes["blk.0.attn_q.weight"]
+    tensors = {
+        f"{weight}.lora_A.weight": np.ones((2, columns), np.float32),
+        f"{weight}.lora_B.weight": np.ones((rows, 2), np.float32),
+    }
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    return {"adapter_config.json": json.dumps(config).encode(), "adapter_model.safetensors": save(tensors)}
+
+
+def test_other_verbs_take_the_same_names(hub: HubServer, ck_main: Any, tmp_path: Path) -> None:
+    hp = open_file(tmp_path / "tiny.gguf").hyperparameters()
+    hub.repositories["org/adapter"] = Repository(adapter_of(hp))
+    record = open_base("org/tiny:F32").record()
+    assert (record["hub"]["commit"], record["path"]) == (COMMIT, str(resolve_model("org/tiny").resolve()))
+    words = ("export", "org/tiny", "--to", "gguf", "-o")
+    assert ck_main(*words, "plain.gguf").code == 0
+    assert ck_main(*words, "merged.gguf", "--adapter", "org/adapter").code == 0
+    plain, merged = (GgufFile(tmp_path / name) for name in ("plain.gguf", "merged.gguf"))
+    both = [file.raw("blk.0.attn_q.weight").view(np.float32) for file in (plain, merged)]
+    assert np.allclose(both[1] - both[0], 2, atol=1e-6)
+    adapted = AdaptedModel(open_file(tmp_path / "tiny.gguf"), resolve_adapter("org/adapter"))
+    assert np.array_equal(adapted.rows("blk.0.attn_q.weight", 0, 64).view(np.float32), both[1])
+    assert ck_main("run", "org/tiny", "-p", "x", "--adapter", "org/tiny").code == 7
 
 
 def changed(path: Path, old: bytes, new: bytes) -> Path:

@@ -1,10 +1,12 @@
 """Fetching from a hub in processes of its own: without a socket, two at once, stopped in the middle."""
 
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,16 @@ def test_a_fetch_that_was_stopped_is_gone_on_with(how: signal.Signals, hub: HubS
         "bytes=100000-",
     ]
     assert sorted(p.name for p in (CACHED.path / "blobs").iterdir()) == [digest(LARGE)]
+
+
+def test_the_library_belongs_to_the_client_and_is_no_dependency_of_ck() -> None:
+    root = Path(__file__).parents[2]
+    users = {
+        p.name
+        for p in (root / "ck").rglob("*.py")
+        if re.search(r"^ *(import|from) (huggingface_hub|httpx2)", p.read_text(), re.M)
+    }
+    assert users == {"hub_client.py", "hub_errors.py"}
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert not any("huggingface" in text for text in project["dependencies"])
+    assert [text.partition(">")[0] for text in project["optional-dependencies"]["hub"]] == ["huggingface_hub"]

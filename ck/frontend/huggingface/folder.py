@@ -43,8 +43,10 @@ class FolderModel(TransformersModel):
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.absolute().name
+        """The folder's name; of a commit in the Hugging Face cache, the name of its repository."""
+        path = self.path.absolute()
+        is_commit = path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--")
+        return path.parent.parent.name.rpartition("--")[2] if is_commit else path.name
 
     @property
     def chat_template(self) -> str | None:
