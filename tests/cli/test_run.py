@@ -1,4 +1,4 @@
-"""`ck run` in this process: what goes to stdout and what to stderr, what reaches the sampler, what is refused."""
+"""`ck run` in this process: what goes to stdout and to stderr, what reaches the sampler, what is refused."""
 
 import inspect
 import json

@@ -4,10 +4,11 @@
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFValueType, GGUFWriter
 
 N_LAYERS, D, HEADS, KV_HEADS, FFN, CONTEXT = 2, 64, 4, 2, 64, 128
 CONTROL, USER_DEFINED, BYTE, NORMAL, UNKNOWN = 3, 4, 6, 1, 2
@@ -18,8 +19,11 @@ SPECIAL = ["<unk>", "<s>", "</s>", "<|im_end|>"]
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
 
 
-def write_tiny(path: Path, pairs: bool = False) -> Path:
-    """Write the model to `path`; with `pairs` its vocabulary is byte-level pairs instead of pieces."""
+def write_tiny(path: Path, pairs: bool = False, extra: Mapping[str, float | int | str] | None = None) -> Path:
+    """Write the model to `path`; with `pairs` its vocabulary is byte-level pairs instead of pieces.
+
+    `extra` keys are stored as f32, i32 or text.
+    """
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_block_count(N_LAYERS)
@@ -33,6 +37,9 @@ def write_tiny(path: Path, pairs: bool = False) -> Path:
     writer.add_rope_dimension_count(D // HEADS)
     n_vocab = _add_pairs(writer) if pairs else _add_pieces(writer)
     writer.add_chat_template(TEMPLATE)
+    kinds = {float: GGUFValueType.FLOAT32, int: GGUFValueType.INT32, str: GGUFValueType.STRING}
+    for key, value in (extra or {}).items():
+        writer.add_key_value(key, value, kinds[type(value)])
     _add_tensors(writer, n_vocab)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -77,6 +77,7 @@ KEPT: list[tuple[dict[str, Any], list[float], list[int]]] = [
     ({"min_p": 1.0}, EVEN, [0, 1, 2, 3]),
     ({"top_n_sigma": 1e-9}, EVEN, [0, 1, 2, 3]),
     ({"top_k": 2}, EVEN, [0, 1]),
+    ({}, [-0.0, 0.0, -0.0], [0, 1, 2]),
     ({"top_p": 0.5}, EVEN, [0, 1]),
     ({"typ_p": 0.5}, EVEN, [0, 1, 2]),
     ({"temp": 0.0}, EVEN, [0]),

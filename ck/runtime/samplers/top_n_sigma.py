@@ -19,8 +19,7 @@ class TopNSigma(Step):
     def apply(self, row: Candidates) -> Candidates:
         if len(row) < 2 or row.best == np.inf:
             return row
-        values = row.values.astype(np.float64)
-        bound = row.best - self._n * float(values[values > -np.inf].std())
+        finite = row.values[row.values > -np.inf]
         dropped = row.values.copy()
-        dropped[values < bound] = -np.inf
+        dropped[dropped < row.best - self._n * float(finite.std(dtype=np.float64))] = -np.inf
         return Candidates(dropped, row.ids if row.is_ordered else None)
