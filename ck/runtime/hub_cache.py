@@ -51,7 +51,10 @@ def hub_cache_dir() -> Path:
     xdg = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     default = f"{home}/hub" if home else f"{xdg}/huggingface/hub"
     own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or default
-    return Path(os.path.expandvars(own)).expanduser().absolute()
+    path = os.path.expanduser(os.path.expandvars(own))
+    if path.startswith("~"):
+        raise MachineError("hub: needs a home directory, there is none; set HF_HOME to a directory")
+    return Path(path).absolute()
 
 
 def is_commit(revision: str) -> bool:
@@ -129,12 +132,14 @@ class CachedRepository:
         """Let `revision` mean `commit` for all who read the cache."""
         if self.commit_of(revision) != commit:
             path = self.path / "refs" / revision
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".ck-", dir=path.parent)
-            with os.fdopen(handle, "w") as out:
-                out.write(commit)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            # A branch x may have been there once, and x/y now: then the cache does not have this one's name.
+            with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(prefix=".ck-", dir=path.parent)
+                with os.fdopen(handle, "w") as out:
+                    out.write(commit)
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
 
     def commits(self) -> dict[str, str]:
         """The commits that there is something of, each with a revision that means it, or with itself."""

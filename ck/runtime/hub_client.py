@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ck import __version__
-from ck.errors import MachineError, NetworkError
+from ck.errors import MachineError, NetworkError, UsageError
 from ck.runtime.hub_cache import is_commit, is_digest
 from ck.runtime.hub_files import HubFile
 from ck.runtime.hub_name import DEFAULT_ENDPOINT, HubName, safe_file_name
@@ -63,10 +63,16 @@ def _is_set(variable: str) -> bool:
 
 
 class HubClient:
-    """A connection to the hub about one repository. Raises MachineError without huggingface_hub."""
+    """A connection to the hub about one repository.
+
+    Raises MachineError without huggingface_hub, and when it cannot work with what the environment says.
+    """
 
     def __init__(self, name: HubName) -> None:
+        self.name, self._base = name, endpoint()
+        self._host = _host(self._base)
         try:
+            import httpx2
             from huggingface_hub import get_session, get_token
 
             from ck.runtime import hub_errors
@@ -74,10 +80,16 @@ class HubClient:
             raise MachineError(
                 f"{name}: fetching needs huggingface_hub 2, it is missing; run: pip install 'ck-engine[hub]'"
             ) from error
-        self.name, self._errors = name, hub_errors
-        self._base = endpoint()
-        self._host = _host(self._base)
-        self._session = get_session()
+        except ValueError as error:
+            raise MachineError(f"{name}: HF_HUB_*_TIMEOUT must be whole seconds, found other text") from error
+        self._errors = hub_errors
+        try:
+            self._session = get_session()
+        except (ValueError, OSError, ImportError, httpx2.InvalidURL) as error:
+            # Its text may hold the password of a proxy.
+            raise MachineError(
+                f"{name}: HTTPS_PROXY and SSL_CERT_FILE must serve to make a connection, they do not"
+            ) from error
         token = None if _is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") else get_token()
         self._headers = {"user-agent": f"ck/{__version__}"}
         if token is not None:
@@ -146,7 +158,7 @@ class HubClient:
             with self._session.stream("GET", url, headers=headers, **options) as response:
                 self._check(response, where, wanted)
                 yield response
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ConnectionError) as error:
             raise self._errors.unanswered(where, self._host, error) from error
 
     def _check(self, response: "httpx2.Response", where: str, wanted: str) -> None:
@@ -258,8 +270,11 @@ def _length(response: "httpx2.Response") -> int | None:
 
 
 def _host(address: str) -> str:
-    """What a message may show of an address."""
-    return urlsplit(address).netloc.rpartition("@")[2] or "HF_ENDPOINT"
+    """What a message may show of an address. Raises UsageError when it is none."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError("HF_ENDPOINT: must be a web address, such as https://huggingface.co, it is none")
+    return parts.netloc.rpartition("@")[2]
 
 
 def _origin(address: str) -> tuple[str, str]:

@@ -1,14 +1,17 @@
 """What tests that fetch share: a hub, an empty cache, and a session that knows nothing of this machine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from ck.errors import CkError, NetworkError
 from ck.runtime import hub_client
-from tests.runtime.hub_server import HubServer, Repository
+from ck.runtime.hub_cache import hub_cache_dir
+from ck.runtime.resolve import resolve_model
+from tests.runtime.hub_server import Asked, Fault, Handler, HubServer, Repository
 
 SMALL = b'{"small": true}'
 LARGE = bytes(range(256)) * 800
@@ -46,3 +49,41 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer(repositories) as server:
         use_hub(server, tmp_path, monkeypatch)
         yield server
+
+
+def at(kind: str, act: Callable[[Handler], object], times: int = 1 << 30) -> Fault:
+    """Do `act` in place of the first answers to requests of this kind."""
+    left = times
+
+    def fault(handler: Handler, asked: Asked) -> bool:
+        nonlocal left
+        if asked.kind != kind or left == 0:
+            return False
+        left -= 1
+        act(handler)
+        return True
+
+    return fault
+
+
+def status(code: int, error: str = "", **headers: str) -> Callable[[Handler], object]:
+    """An error as the hub words it."""
+    return lambda handler: handler.refuse(code, error, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def cache_files() -> list[str]:
+    """Names of what lies in the hub's cache, without locks."""
+    root = hub_cache_dir()
+    return sorted(path.name for path in root.rglob("*") if path.is_file() and ".locks" not in path.parts)
+
+
+def fails(words: str, kind: type[CkError] = NetworkError, argument: str = "org/name") -> str:
+    """The one line that `argument` ends in; nothing lies in the cache then."""
+    with pytest.raises(kind) as caught:
+        resolve_model(argument)
+    message = str(caught.value)
+    assert words in message
+    assert message.isprintable()
+    assert "s3cr3t" not in message
+    assert cache_files() == []
+    return message

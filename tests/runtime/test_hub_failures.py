@@ -1,46 +1,19 @@
-"""All that may go wrong between here and the hub: one line, its exit code, and a cache that is as it was."""
+"""What a hub may answer, and what may become of that on the way: one line, an exit code, a clean cache."""
 
-import errno
 import json
-import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 
-from ck.errors import CkError, MachineError, NetworkError, ResourceError, UsageError
+from ck.errors import NetworkError, UsageError
 from ck.runtime import hub_client
-from ck.runtime.hub_cache import hub_cache_dir
 from ck.runtime.resolve import resolve_model
-from tests.runtime.hub_fixtures import LARGE, TOKEN, hub
-from tests.runtime.hub_server import Asked, Fault, Handler, HubServer
+from tests.runtime.hub_fixtures import LARGE, TOKEN, at, cache_files, fails, hub, status
+from tests.runtime.hub_server import Fault, Handler, HubServer
 
 __all__ = ["hub"]
-
-SELF_SIGNED = Path(__file__).parents[1] / "data" / "hub" / "self_signed.pem"
-
-
-def at(kind: str, act: Callable[[Handler], object], times: int = 1 << 30) -> Fault:
-    """Do `act` in place of the first answers to requests of this kind."""
-    left = times
-
-    def fault(handler: Handler, asked: Asked) -> bool:
-        nonlocal left
-        if asked.kind != kind or left == 0:
-            return False
-        left -= 1
-        act(handler)
-        return True
-
-    return fault
-
-
-def status(code: int, error: str = "", **headers: str) -> Callable[[Handler], object]:
-    return lambda handler: handler.refuse(code, error, {k.replace("_", "-"): v for k, v in headers.items()})
 
 
 def body(data: bytes, length: int | None = None, **headers: str) -> Callable[[Handler], object]:
@@ -226,12 +199,6 @@ HUB: list[tuple[str, Fault, str]] = [
 ]
 
 
-def cache_files() -> list[str]:
-    """What lies in the hub's cache, without locks and refs."""
-    root = hub_cache_dir()
-    return sorted(path.name for path in root.rglob("*") if path.is_file() and ".locks" not in path.parts)
-
-
 @pytest.mark.parametrize(("what", "fault", "words"), HUB, ids=[row[0] for row in HUB])
 def test_one_line(
     what: str, fault: Fault, words: str, hub: HubServer, monkeypatch: pytest.MonkeyPatch
@@ -251,17 +218,6 @@ def test_one_line(
     # And with the fault gone all is well.
     hub.fault = None
     assert resolve_model("org/name").read_bytes() == LARGE
-
-
-def fails(words: str, kind: type[CkError] = NetworkError, argument: str = "org/name") -> str:
-    with pytest.raises(kind) as caught:
-        resolve_model(argument)
-    message = str(caught.value)
-    assert words in message
-    assert message.isprintable()
-    assert "s3cr3t" not in message
-    assert cache_files() == []
-    return message
 
 
 def test_a_small_file_with_other_contents(hub: HubServer) -> None:
@@ -311,86 +267,6 @@ def test_a_token_that_is_none(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -
     fails("HF_TOKEN: must be a token of the hub", UsageError)
 
 
-def test_nobody_listens(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        fails("takes no connection; check the network and HF_ENDPOINT")
-
-
-def test_no_address(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> object:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setenv("HF_ENDPOINT", "http://hub.test")
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    fails("hub.test has no address; check the network and HF_ENDPOINT")
-
-
-def test_a_certificate_that_nobody_vouches_for(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with HubServer(hub.repositories, certificate=SELF_SIGNED) as other:
-        monkeypatch.setenv("HF_ENDPOINT", other.address)
-        fails("must verify, found self-signed certificate; see SSL_CERT_FILE")
-
-
-def test_no_tls(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", hub.address.replace("http:", "https:"))
-    fails("does not speak TLS")
-
-
-def test_a_proxy_that_refuses(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "https://hub.test")
-    monkeypatch.setenv("HTTPS_PROXY", hub.address.replace("http://", "http://user:s3cr3t@"))
-    # A session has the proxies of the time it was made.
-    huggingface_hub.close_session()
-    try:
-        fails("the proxy refuses hub.test; check HTTPS_PROXY and NO_PROXY")
-    finally:
-        huggingface_hub.close_session()
-
-
-def test_an_endpoint_with_a_password(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", hub.address.replace("http://", "http://user:s3cr3t@"))
-    hub.fault = at("info", status(403))
-    fails("127.0.0.1:")
-
-
-def test_no_room(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    message = fails("needs 17 MB free in ", ResourceError)
-    assert "found 1 MB; free some or set HF_HUB_CACHE to another disk" in message
-    assert hub.kinds() == ["info"]
-
-
-def test_a_disk_that_fills_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(
-            ResourceError, match=r"no space left on device; free some .*: it goes on from there"
-        ):
-            resolve_model("org/name")
-    assert resolve_model("org/name").read_bytes() == LARGE
-
-
 def test_a_listing_that_takes_too_long(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_client, "LISTING_LIMIT_S", 0.0)
     fails("must list the files, it does not come to an end")
-
-
-def test_a_cache_that_cannot_be_one(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file"))
-    fails("file: must be a writable directory, not a directory; set HF_HUB_CACHE", MachineError)
-
-
-def test_without_the_library(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    fails("fetching needs huggingface_hub 2, it is missing; run: pip install 'ck-engine[hub]'", MachineError)
