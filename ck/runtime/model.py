@@ -127,15 +127,16 @@ class Model:
         session = Session(self.exe, self.tokenizer, stop=stop)
         return Conversation(session, self.chat_template, system, thinking)
 
-    @property
+    @cached_property
     def keeper(self) -> "StateKeeper":
         """What saves conversations to files and loads them: `keeper.save(talk, path)`, `load(talk, path)`."""
-        from ck.runtime.chat_state import StateKeeper
+        from ck.runtime.chat_state import StateKeeper, fingerprint
         from ck.runtime.state_file import StateIdentity
 
-        options, caches = self.program.record["options"], self.program.manifest.caches
-        identity = StateIdentity(self.file.header_digest(), self.file.name, options, tuple(caches))
-        return StateKeeper(self.exe, identity)
+        options, caches = self.program.record["options"], tuple(self.program.manifest.caches)
+        return StateKeeper(
+            self.exe, lambda: StateIdentity(fingerprint(self.file), self.file.name, options, caches)
+        )
 
     def ir(self, stage: str) -> str:
         """The IR's text at a stage of the pipeline. Raises UsageError for another name."""
@@ -184,7 +185,7 @@ def compile_model(
     context_len  positions of a sequence; None is the smaller of the model's and 4096, 0 the model's
     kv           f16 or f32
     dtype        None keeps the model's storage types; "f32" dequantises every weight
-    quantize     q8_0, q6_k, q5_0, q4_k or q4_1: how the matrices of a folder or an object are stored
+    quantize     q8_0, q6_k, q4_k, q4_0, ..: how the matrices of a folder or an object are stored
     tokenizer    the transformers tokenizer of a model in this process; text needs it
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most

@@ -40,7 +40,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True)
 class StateIdentity:
-    """What a state is of: a model, by what tells it from others, and a program's shape.
+    """What a state is of: a model, by its fingerprint, and a program's shape.
 
     options   what the program was compiled with, as run.json has it
     caches    its caches, in order
@@ -150,9 +150,14 @@ def _shape(fields: dict[str, Any]) -> str:
         return "no options"
     named = {"context_len": "-c", "chunk": "-b", "kv": "--kv", "dtype": "--dtype"}
     given = cast("dict[str, Any]", options)
-    words = [f"{flag} {str(given[name])[:20]}" for name, flag in named.items() if given.get(name) is not None]
+    # From a file that may be anybody's: as text, and short.
+    words = [f"{flag} {_plain(given[name])}" for name, flag in named.items() if given.get(name) is not None]
     caches: Any = fields.get("caches")
     return f"{' '.join(words)} and {len(cast('list[Any]', caches)) if isinstance(caches, list) else 0} caches"
+
+
+def _plain(value: Any) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:20])
 
 
 def _state(

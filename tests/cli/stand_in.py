@@ -116,7 +116,7 @@ class Model:
         self.exe, self.chat_template, self.info, self.tokenizer = exe, template, info, Tokenizer()
         self.file = SimpleNamespace(skipped=())
         self.sampling: Any = None
-        self.keeper = StateKeeper(exe, exe.identity(os.environ.get("CK_STAND_IN_MODEL", "stand-in")))
+        self.keeper = StateKeeper(exe, lambda: exe.identity(os.environ.get("CK_STAND_IN_MODEL", "stand-in")))
 
     def ir(self, stage: str) -> str:
         return f"// {stage}\n"

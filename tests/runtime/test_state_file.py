@@ -14,7 +14,9 @@ import pytest
 
 import ck
 from ck.errors import CkError, MalformedError, UnsupportedError, UsageError
+from ck.frontend.model import open_file
 from ck.ir.rt.slots import CacheSlot
+from ck.runtime.chat_state import StateKeeper, fingerprint
 from ck.runtime.executable import Saved
 from ck.runtime.model import Model
 from ck.runtime.samplers.params import SamplingParams
@@ -141,6 +143,7 @@ FORGED: list[tuple[dict[str, Any], type[CkError], str]] = [
         UsageError,
         "it is of one with -c 64 --kv f32 and 3 caches",
     ),
+    ({"options": {"kv": "\x1b[2J"}}, UsageError, "it is of one with --kv ?[2J and 3 caches"),
     ({"options": None}, UsageError, "it is of one with no options"),
     ({"caches": []}, UsageError, "must be of a program with -c 192 --kv f16 and 3 caches, it is of one"),
 ]
@@ -223,6 +226,16 @@ def test_a_conversation_goes_on_with_the_same_bits(model: Model, tmp_path: Path)
     np.testing.assert_array_equal(model.exe.decode(5), logits)
 
 
+def test_a_model_of_other_weights_is_another_model(tmp_path: Path) -> None:
+    first, second = write_tiny(tmp_path / "a.gguf"), write_tiny(tmp_path / "b.gguf")
+    assert fingerprint(open_file(first)) == fingerprint(open_file(second))
+    data = bytearray(second.read_bytes())
+    data[-1] ^= 1
+    second.write_bytes(data)
+    assert open_file(first).header_digest() == open_file(second).header_digest()
+    assert fingerprint(open_file(first)) != fingerprint(open_file(second))
+
+
 def test_a_refused_file_changes_nothing(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "talk.state"
     talk = model.conversation()
@@ -233,8 +246,8 @@ def test_a_refused_file_changes_nothing(model: Model, tmp_path: Path) -> None:
     fed, turns, caches = talk.session.fed, list(talk.turns), model.exe.save().caches
     with pytest.raises(MalformedError):
         model.keeper.load(talk, path)
-    keeper = model.keeper
-    keeper._identity = replace(keeper._identity, options={"context_len": 64})
+    identity = replace(model.keeper.identity, options={"context_len": 64})
+    keeper = StateKeeper(model.exe, lambda: identity)
     path.write_bytes(whole)
     with pytest.raises(UsageError, match="run the model with the options it was saved with"):
         keeper.load(talk, path)
