@@ -44,8 +44,8 @@ def command(
     """Write MODEL, a training run or a GGUF file, in a format that other programs load.
 
     hf is a folder with config.json, model.safetensors in f32 and the tokenizer. gguf is one file whose
-    matrices are stored as TYPE: f32 (when not given), f16, bf16, q8_0, q6_k, q5_0, q4_k or q4_1. Of a
-    run that trains adapters both have them merged into the weights; peft is the adapter alone.
+    matrices are stored as TYPE: f32 (when not given), f16, bf16, q8_0, q6_k, q4_k, q4_0, q2_k, ..
+    Of a run that trains adapters both have them merged into the weights; peft is the adapter alone.
     """
     from ck.cli.output import mebibytes, write_json
 

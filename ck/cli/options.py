@@ -36,7 +36,7 @@ _SHAPE_OPTIONS = (
     click.option(
         "--quantize",
         metavar="TYPE",
-        help="Quantise a folder's matrices on load: q8_0, q6_k, q5_0, q4_k or q4_1.",
+        help="Quantise a folder's matrices on load: q8_0, q6_k, q5_k, q4_k, q4_0, q2_k, ..",
     ),
 )
 _THREADS = click.option(

@@ -126,11 +126,11 @@ def test_a_file_becomes_another_or_a_folder(ck_main: Any, tmp_path: Path) -> Non
     assert (config["bos_token_id"], config["eos_token_id"], config["rms_norm_eps"]) == (1, 2, 1e-05)
 
 
-TYPES = "f32, f16, q4_1, q8_0, q5_0, q4_k, q6_k, bf16"
+TYPES = "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl, q6_k, q5_k, q4_k, q3_k, q2_k, iq4_xs"
 FORMATS = f"--to: must be hf, peft, gguf or gguf:TYPE with TYPE of {TYPES}, found"
 MISTAKES = [
     ("--to", "onnx", f"{FORMATS} onnx"),
-    ("--to", "gguf:q5_k", f"--to: the type must be one of {TYPES}, found gguf:q5_k"),
+    ("--to", "gguf:iq3_s", f"--to: the type must be one of {TYPES}, found gguf:iq3_s"),
     ("--to", "hf:f16", f"{FORMATS} hf:f16"),
     ("--step", "3", "--step: needs a training run, tiny.gguf is a model file"),
 ]

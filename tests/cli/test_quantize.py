@@ -28,10 +28,11 @@ RECORDED = json.loads(quantized.RECORDED.read_text())
 
 
 class Models(NamedTuple):
-    """The two files, in a folder with the matrices."""
+    """The files, in a folder with the matrices."""
 
     small: Path
     deep: Path
+    large: Path
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,10 @@ def test_a_file_is_llama_quantizes(models: Models, tmp_path: Path, name: str) ->
 
 
 def test_types_of_tensors_are_llama_quantizes(models: Models) -> None:
-    deep = GgufModel(models.deep)
-    found = {name: quantized.digest(plan(deep, name).header) for name in RECORDED["headers"]}
-    assert found == RECORDED["headers"]
+    for model, recorded in (models.deep, RECORDED["headers"]), (models.large, RECORDED["large headers"]):
+        file = GgufModel(model)
+        found = {name: quantized.digest(plan(file, name).header) for name in recorded}
+        assert found == recorded
 
 
 def test_the_command_writes_what_it_says(models: Models, ck_main: Any, tmp_path: Path) -> None:
@@ -116,7 +118,8 @@ def test_what_is_quantised_is_quantised_again_when_asked(
 
 REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "type": (("--type", "q4_2"), 2, "--type: must be one of F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, "
-             "Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, found q4_2"),
+             "Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, IQ4_NL, IQ4_XS, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, found "
+             "q4_2"),
     "storage": (("--type", "q4_0", "--output-tensor-type", "q4_k_m"), 2, "--output-tensor-type: must be one "
                 "of f32, f16, "),
     "rows": (("--type", "q4_0", "--token-embedding-type", "q6_k"), 2, "token_embd.weight: rows must be "

@@ -98,13 +98,15 @@ def test_folders_open_fast(tmp_path: Path, measured: Callable[[str], None]) -> N
     assert ms < 1000
 
 
+TYPES = "q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl, q6_k, q5_k, q4_k, q3_k, q2_k, iq4_xs"
+
+
 @pytest.mark.parametrize(
     ("quantize", "error", "words"),
     [
-        ("q5_k", UnsupportedError, "quantize: ck makes q8_0, q5_0, q4_1, q4_k, q6_k on load, found q5_k; "),
-        ("q4_0", UnsupportedError, "quantize: ck makes q8_0, q5_0, q4_1, q4_k, q6_k on load, found q4_0; "),
-        ("int8", UsageError, "quantize: one of q8_0, q5_0, q4_1, q4_k, q6_k is required, found int8"),
-        ("Q8_0", UsageError, "quantize: one of q8_0, q5_0, q4_1, q4_k, q6_k is required, found Q8_0"),
+        ("iq3_s", UnsupportedError, f"quantize: ck makes {TYPES} on load, found iq3_s; "),
+        ("int8", UsageError, f"quantize: one of {TYPES} is required, found int8"),
+        ("Q8_0", UsageError, f"quantize: one of {TYPES} is required, found Q8_0"),
     ],
 )  # fmt: skip
 def test_types_that_ck_does_not_make_are_refused(

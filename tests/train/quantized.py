@@ -1,9 +1,10 @@
-"""What llama-quantize makes of two small models: bytes of whole files, and of headers, as sha256.
+"""What llama-quantize makes of three small models: bytes of whole files, and of headers, as sha256.
 
     python -m tests.train.quantized LLAMA_QUANTIZE VERSION      records tests/data/quantized.json
 
-SMALL has two blocks of 256 columns whose numbers have all that is odd about groups; DEEP has 24 blocks, of
-which only the header counts. Numbers come from whole numbers alone, so they are the same everywhere.
+SMALL has two blocks of 256 columns whose numbers have all that is odd about groups; of DEEP, with 24 blocks,
+and LARGE, with 80 and more heads that share values, only the headers count. Numbers come from whole numbers
+alone, so they are the same everywhere.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ RECORDED = Path(__file__).parents[1] / "data" / "quantized.json"
 WIDTH, HIDDEN, HEAD, VOCABULARY = 256, 256, 32, 48
 TYPES = (
     "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1",
-    "Q4_0",
+    "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
 )  # fmt: skip
 WHOLE = TYPES[2:]
 # As llama-quantize spells them; MATRIX and OLDER stand for a file of weights.
@@ -85,22 +86,22 @@ def odd(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def shapes(n_blocks: int, tied: bool) -> dict[str, tuple[int, ...]]:
+def shapes(n_blocks: int, tied: bool, heads: int = 2, hidden: int = HIDDEN) -> dict[str, tuple[int, ...]]:
     """The tensors of a model, in an order that is not llama-quantize's."""
     found: dict[str, tuple[int, ...]] = {"token_embd.weight": (VOCABULARY, WIDTH)}
     for n in range(n_blocks):
         found |= {
-            f"blk.{n}.attn_norm.weight": (WIDTH,), f"blk.{n}.attn_q.weight": (2 * HEAD, WIDTH),
+            f"blk.{n}.attn_norm.weight": (WIDTH,), f"blk.{n}.attn_q.weight": (heads * HEAD, WIDTH),
             f"blk.{n}.attn_k.weight": (HEAD, WIDTH), f"blk.{n}.attn_v.weight": (HEAD, WIDTH),
-            f"blk.{n}.attn_output.weight": (WIDTH, 2 * HEAD), f"blk.{n}.ffn_norm.weight": (WIDTH,),
-            f"blk.{n}.ffn_gate.weight": (HIDDEN, WIDTH), f"blk.{n}.ffn_up.weight": (HIDDEN, WIDTH),
-            f"blk.{n}.ffn_down.weight": (WIDTH, HIDDEN),
+            f"blk.{n}.attn_output.weight": (WIDTH, heads * HEAD), f"blk.{n}.ffn_norm.weight": (WIDTH,),
+            f"blk.{n}.ffn_gate.weight": (hidden, WIDTH), f"blk.{n}.ffn_up.weight": (hidden, WIDTH),
+            f"blk.{n}.ffn_down.weight": (WIDTH, hidden),
         }  # fmt: skip
     return found | {"output_norm.weight": (WIDTH,)} | ({} if tied else {"output.weight": (VOCABULARY, WIDTH)})
 
 
-def write_model(path: Path, n_blocks: int, tied: bool) -> Path:
-    """A model of the llama family; its numbers are odd where a matrix has rows enough."""
+def write_model(path: Path, n_blocks: int, tied: bool, heads: int = 2, hidden: int = HIDDEN) -> Path:
+    """A model of the llama family; its numbers are odd where a matrix has rows enough, 0 with a head."""
     raw = RawFile()
     tokens = ["<unk>", "<s>", "</s>", *(chr(97 + n) for n in range(VOCABULARY - 3))]
     # What is said of an earlier quantisation is said anew.
@@ -110,7 +111,7 @@ def write_model(path: Path, n_blocks: int, tied: bool) -> Path:
     raw.set("general.quantization_version", U32, u32(1))
     for key, value in {
         "block_count": n_blocks, "context_length": 64, "embedding_length": WIDTH,
-        "feed_forward_length": HIDDEN, "attention.head_count": 2, "attention.head_count_kv": 1,
+        "feed_forward_length": hidden, "attention.head_count": heads, "attention.head_count_kv": 1,
         "attention.key_length": HEAD, "attention.value_length": HEAD, "rope.dimension_count": HEAD,
     }.items():  # fmt: skip
         raw.set(f"llama.{key}", U32, u32(value))
@@ -119,16 +120,18 @@ def write_model(path: Path, n_blocks: int, tied: bool) -> Path:
     raw.set("tokenizer.ggml.tokens", 9, texts(tokens))
     raw.set("tokenizer.ggml.scores", 9, floats([-float(n) for n in range(VOCABULARY)]))
     raw.set("general.name", STRING, text("a model \u2192 to quantise"))
-    _add_tensors(raw, shapes(n_blocks, tied))
+    _add_tensors(raw, shapes(n_blocks, tied, heads, hidden), tied)
     path.write_bytes(raw.pack())
     return path
 
 
-def _add_tensors(raw: RawFile, of: dict[str, tuple[int, ...]]) -> None:
+def _add_tensors(raw: RawFile, of: dict[str, tuple[int, ...]], with_numbers: bool) -> None:
     parts = list[bytes]()
     for seed, (name, shape) in enumerate(of.items()):
-        values = numbers(int(np.prod(shape)), seed).reshape(shape)
-        values = odd(values) if len(shape) > 1 and shape[0] > HEAD and shape[1] == WIDTH else values
+        values = np.zeros(shape, np.float32)
+        if with_numbers:
+            values = numbers(int(np.prod(shape)), seed).reshape(shape)
+            values = odd(values) if len(shape) > 1 and shape[0] > HEAD and shape[1] == WIDTH else values
         raw.tensors.append(RawTensor(name.encode(), list(shape[::-1]), 0, sum(map(len, parts))))
         parts.append(values.tobytes())
     raw.data = b"".join(parts)
@@ -161,17 +164,21 @@ def _older(name: str, values: np.ndarray) -> bytes:
     return head + (values * np.float32(7)).astype(np.float32).tobytes()
 
 
-def write_all(folder: Path) -> tuple[Path, Path]:
-    """SMALL and DEEP, and the matrices of SMALL, which are those of DEEP's first blocks."""
+def write_all(folder: Path) -> tuple[Path, Path, Path]:
+    """SMALL, DEEP and LARGE, and the matrices of SMALL, some of which are those of DEEP's first blocks."""
     write_matrices(folder, shapes(2, True))
-    return write_model(folder / "small.gguf", 2, True), write_model(folder / "deep.gguf", 24, False)
+    return (
+        write_model(folder / "small.gguf", 2, True),
+        write_model(folder / "deep.gguf", 24, False),
+        write_model(folder / "large.gguf", 80, False, heads=4, hidden=32),
+    )
 
 
 def record(program: str, version: str) -> None:
     """Run llama-quantize over everything and write what it made."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        small, deep = write_all(folder)
+        small, deep, large = write_all(folder)
 
         def made(model: Path, of: str, options: tuple[str, ...]) -> Path:
             command = [program, *options, model.name, "out.gguf", of, "1"]
@@ -188,7 +195,8 @@ def record(program: str, version: str) -> None:
             for of in TYPES
             for options in OPTIONS
         }
-    data = {"llama-quantize": version, "whole": whole, "headers": headers}
+        large_headers = {label(of, ()): digest(header_of(made(large, of, ()))) for of in TYPES}
+    data = {"llama-quantize": version, "whole": whole, "headers": headers, "large headers": large_headers}
     RECORDED.write_text(json.dumps(data, indent=1) + "\n")
 
 

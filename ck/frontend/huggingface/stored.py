@@ -24,7 +24,7 @@ from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.quantize import FALLBACKS, QUANTIZED, quantize_rows
 
 # What llama.cpp quantises to besides QUANTIZED.
-_OTHERS = ("q4_0", "q5_1", "q2_k", "q3_k", "q5_k", "q8_k")
+_OTHERS = ("iq3_s", "iq3_xxs", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "tq2_0", "tq1_0")
 # bf16 is no type of numpy's: its bits travel as those of f16, which no reordering changes.
 _CARRIERS: dict[str, Any] = {"f32": np.float32, "f16": np.float16, "bf16": np.float16}
 _ROWS_AT_A_TIME = 128

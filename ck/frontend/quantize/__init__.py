@@ -1,9 +1,10 @@
 """Rows of numbers as a storage type has them, byte for byte as ggml's reference quantisers make them.
 
-    legacy                    Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: blocks of 32
-    q4_k, q5_k, q6_k          blocks of 256
-    lines, scales, six_bits   the searches they share;  rounding: the arithmetic
-    floats                    f32, f16, bf16
+    legacy                 Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: blocks of 32
+    q2_k, .. q6_k          Q2_K, Q3_K, Q4_K, Q5_K, Q6_K: blocks of 256
+    iq4                    IQ4_NL, IQ4_XS
+    lines, scales, units   the searches they share;  rounding: the arithmetic
+    floats                 f32, f16, bf16
 
 ggml's own code gives other bytes where a compiler may fuse its products and sums, as on ARM.
 """
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 from ck.dtypes import StorageType
 from ck.errors import UnsupportedError
 from ck.frontend.quantize.floats import bf16, f16, f32
+from ck.frontend.quantize.iq4 import iq4_nl, iq4_xs
 from ck.frontend.quantize.legacy import q4_0, q4_1, q5_0, q5_1, q8_0
+from ck.frontend.quantize.q2_k import q2_k
+from ck.frontend.quantize.q3_k import q3_k
 from ck.frontend.quantize.q4_k import q4_k
 from ck.frontend.quantize.q5_k import q5_k
 from ck.frontend.quantize.q6_k import q6_k
@@ -26,16 +30,20 @@ Bytes = NDArray[np.uint8]
 _FLOATS: dict[str, Callable[[Rows], Bytes]] = {"f32": f32, "f16": f16, "bf16": bf16}
 # Of rows [n, K], whole ones, since weights [K] go with a row's own squares.
 _LEGACY: dict[str, Callable[[Rows, Rows | None], Bytes]] = {
-    "q8_0": q8_0, "q5_1": q5_1, "q5_0": q5_0, "q4_1": q4_1, "q4_0": q4_0,
+    "q8_0": q8_0, "q5_1": q5_1, "q5_0": q5_0, "q4_1": q4_1, "q4_0": q4_0, "iq4_nl": iq4_nl,
 }  # fmt: skip
 # Of blocks [n, 256], with the weights [n, 256] of their numbers.
-_K_TYPES: dict[str, Callable[[Rows, Rows | None], Bytes]] = {"q6_k": q6_k, "q5_k": q5_k, "q4_k": q4_k}
+_K_TYPES: dict[str, Callable[[Rows, Rows | None], Bytes]] = {
+    "q6_k": q6_k, "q5_k": q5_k, "q4_k": q4_k, "q3_k": q3_k, "q2_k": q2_k, "iq4_xs": iq4_xs,
+}  # fmt: skip
 # Numbers at a time, for which what is computed from them stays in a core's cache.
 _AT_A_TIME = 1 << 16
 # What a K type becomes where rows are no multiple of its block, as llama.cpp has it.
-FALLBACKS = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
+FALLBACKS = {
+    "q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0", "iq4_xs": "iq4_nl",
+}  # fmt: skip
 # Types that matrices can be made into on load.
-QUANTIZED = ("q8_0", "q5_0", "q4_1", "q4_k", "q6_k")
+QUANTIZED = (*_LEGACY, *_K_TYPES)
 
 
 def quantize_rows(values: Rows, storage: StorageType, importance: Rows | None = None) -> Bytes:

@@ -1,7 +1,8 @@
 """The line a * q - b, with q from 0 to `top` and b >= 0, that is nearest to a group of numbers.
 
 Each rounding that a `Search` names is fitted by least squares with the numbers' weights; the line with the
-least weighted square of an error is taken. Source: ggml's make_qkx2_quants and make_qkx3_quants.
+least weighted squares of errors is taken, or with the least weighted errors. Source: ggml's make_qkx2_quants
+and make_qkx3_quants.
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from ck.frontend.quantize.rounding import Numbers, least, round_into
 
 @dataclass(frozen=True)
 class Search:
-    """Roundings to try: the group's width is top + first + step * k steps, k = 0 ... last."""
+    """Roundings to try: the group's width is top + first + step * k steps, k = 0 ... last.
+
+    absolute   errors are compared, not their squares
+    """
 
     first: float
     step: float
     last: int
+    absolute: bool = False
 
 
 # With weights from an importance matrix, whatever the type.
@@ -37,8 +42,8 @@ class Lines:
 class _Groups:
     """Groups x [width, n] with weights w, their sums, and room for what is computed from them."""
 
-    def __init__(self, x: Numbers, w: Numbers) -> None:
-        self.x, self.w = x, w
+    def __init__(self, x: Numbers, w: Numbers, absolute: bool) -> None:
+        self.x, self.w, self._absolute = x, w, absolute
         self._scratch = np.empty_like(x)
         self.sum_w, self.sum_x = w.sum(0), self._sum(w, x)
         self.q = np.empty_like(x)
@@ -54,11 +59,14 @@ class _Groups:
         round_into(self.q, 0, top)
 
     def error(self, scale: Numbers, low: Numbers) -> Numbers:
-        """sum w (scale q + low - x)^2."""
+        """sum w (scale q + low - x)^2, or of the absolute value in place of the square."""
         out = np.multiply(self.q, scale, out=self._scratch)
         np.add(out, low, out=out)
         np.subtract(out, self.x, out=out)
-        np.multiply(out, out, out=out)
+        if self._absolute:
+            np.abs(out, out=out)
+        else:
+            np.multiply(out, out, out=out)
         return np.multiply(out, self.w, out=out).sum(0)
 
     def line(self) -> tuple[Numbers, Numbers, NDArray[np.bool_]]:
@@ -76,7 +84,7 @@ class _Groups:
 def find_lines(x: Numbers, w: Numbers, top: int, search: Search) -> Lines:
     """The lines of groups x [width, n] with weights w."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _find_lines(_Groups(x, w), np.float32(top), search)
+        return _find_lines(_Groups(x, w, search.absolute), np.float32(top), search)
 
 
 def _find_lines(groups: _Groups, top: np.float32, search: Search) -> Lines:

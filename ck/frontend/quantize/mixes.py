@@ -40,15 +40,33 @@ _TYPES = (
     FileType("Q4_K_S", 14, "q4_k"),
     FileType("Q4_1", 3, "q4_1"),
     FileType("Q4_0", 2, "q4_0"),
+    FileType("IQ4_NL", 25, "iq4_nl"),
+    FileType("IQ4_XS", 30, "iq4_xs"),
+    FileType("Q3_K_L", 13, "q3_k"),
+    FileType("Q3_K_M", 12, "q3_k"),
+    FileType("Q3_K_S", 11, "q3_k"),
+    FileType("Q2_K", 10, "q2_k"),
 )
 # By name in lower case; a type of blocks of 256 alone means its mix of medium size, as in llama.cpp.
 FILE_TYPES = {each.name.lower(): each for each in _TYPES}
-ALIASES = {"q5_k": "q5_k_m", "q4_k": "q4_k_m"}
+ALIASES = {"q5_k": "q5_k_m", "q4_k": "q4_k_m", "q3_k": "q3_k_m"}
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 # Attention's values, in a matrix of their own or with queries and keys.
 _VALUES = ("attn_qkv.weight", "attn_kv_b.weight", "attn_v.weight")
-_DOWN = "ffn_down"
+_DOWN, _OUT = "ffn_down", "attn_output.weight"
+# Of values, attention's output and ffn_down in every layer; of values and ffn_down in those that
+# `_has_more_bits` names; of ffn_down in the first layers, of values in a number of them.
+_EVERYWHERE = {"Q2_K": "q3_k", "Q3_K_M": "q4_k", "Q3_K_L": "q5_k"}
+_MORE_BITS = {"Q4_K_M": "q6_k", "Q5_K_M": "q6_k"}
+_FIRST_DOWN = {"Q4_K_S": "q5_k", "IQ4_NL": "q5_k", "IQ4_XS": "q5_k"}
+_FIRST_DOWN_WEIGHTED = {"Q4_K_S": "q5_k", "Q4_0": "q4_1", "Q5_0": "q5_1"}
+_FIRST_VALUES = {"Q3_K_M": (2, "q5_k"), "Q4_K_S": (4, "q5_k")}
+# Of values that so many heads of queries share.
+_MANY = 4
+_SHARED_VALUES = {"Q2_K": "q4_k", "IQ4_NL": "q5_k", "IQ4_XS": "q5_k"}
+# Blocks of the models whose values have 5 bits at least when heads share them.
+_LARGE = 80
 
 
 @dataclass(frozen=True)
@@ -93,7 +111,7 @@ class Chooser:
     """Chooses for the tensors of one model, asked in the order of the file.
 
     n_blocks   of the header
-    shared     several heads of queries share one of values, in a model of 80 layers: values weigh more then
+    n_shared   heads of queries that share one of values
     """
 
     of: FileType
@@ -101,7 +119,7 @@ class Chooser:
     n_blocks: int
     n_values: int
     tied: bool
-    shared: bool = False
+    n_shared: int
     _values: int = field(default=0, init=False)
     _downs: int = field(default=0, init=False)
 
@@ -133,7 +151,7 @@ class Chooser:
         if _DOWN in name:
             self._downs += 1
             return self._of_down(self._downs - 1)
-        return self.of.storage
+        return _EVERYWHERE.get(self.of.name, self.of.storage) if _OUT in name else self.of.storage
 
     def _of_head(self, n_in: int) -> str:
         if n_in % BY_NAME[self.of.storage].block or self.of.storage == "q8_0":
@@ -141,29 +159,35 @@ class Chooser:
         return "q6_k"
 
     def _of_values(self, layer: int) -> str:
-        if self.of.name in ("Q4_K_M", "Q5_K_M") and _has_more_bits(layer, self.n_values):
-            return "q6_k"
-        if self.of.name == "Q4_K_S" and layer < 4:
-            return "q5_k"
-        return "q5_k" if self.shared and self.of.storage == "q4_k" else self.of.storage
+        name, chosen = self.of.name, _EVERYWHERE.get(self.of.name, self.of.storage)
+        n_first, first = _FIRST_VALUES.get(name, (0, ""))
+        if layer < n_first:
+            chosen = first
+        elif name in _MORE_BITS and _has_more_bits(layer, self.n_values):
+            chosen = _MORE_BITS[name]
+        elif self.n_shared >= _MANY:
+            chosen = _SHARED_VALUES.get(name, chosen)
+        is_large = self.n_blocks == _LARGE and self.n_shared > 1
+        return "q5_k" if is_large and chosen in ("q3_k", "q4_k") else chosen
 
     def _of_down(self, layer: int) -> str:
-        if self.of.name in ("Q4_K_M", "Q5_K_M"):
-            return "q6_k" if _has_more_bits(layer, self.n_blocks) else self.of.storage
-        if layer >= self.n_blocks // 8:
-            return self.of.storage
-        if self.of.name == "Q4_K_S":
+        name = self.of.name
+        first = _FIRST_DOWN_WEIGHTED if self.choice.weighted else _FIRST_DOWN
+        if name in _MORE_BITS and _has_more_bits(layer, self.n_blocks):
+            return _MORE_BITS[name]
+        if name == "Q3_K_M" and layer < self.n_blocks // 16:
             return "q5_k"
-        guarded = {"Q4_0": "q4_1", "Q5_0": "q5_1"} if self.choice.weighted else {}
-        return guarded.get(self.of.name, self.of.storage)
+        if name in first and layer < self.n_blocks // 8:
+            return first[name]
+        return _EVERYWHERE.get(name, self.of.storage)
 
 
 def chooser_of(
-    of: FileType, choice: Choice, names: Mapping[str, object], n_blocks: int, shared: bool = False
+    of: FileType, choice: Choice, names: Mapping[str, object], n_blocks: int, n_shared: int
 ) -> Chooser:
     """The chooser for a model of these tensors."""
     n_values = sum(any(part in name for part in _VALUES) for name in names)
-    return Chooser(of, choice, n_blocks, n_values, tied=HEAD not in names, shared=shared)
+    return Chooser(of, choice, n_blocks, n_values, HEAD not in names, n_shared)
 
 
 def fallback(storage: str, n_in: int) -> str:

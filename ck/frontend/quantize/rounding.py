@@ -46,3 +46,9 @@ def halves(x: Numbers) -> NDArray[np.uint8]:
 def in_columns(values: NDArray[Any], width: int) -> Numbers:
     """Groups of `width` numbers, in order, as columns: [width, n]."""
     return np.ascontiguousarray(values.reshape(-1, width).T)
+
+
+def quarters(q: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Numbers of 2 bits, 256 a block, as 64 bytes: byte 32 h + i has q[128 h + i + 32 k], k = 0 lowest."""
+    first, second, third, fourth = np.moveaxis(q.reshape(-1, 2, 4, 32), 2, 0)
+    return (first | second << 2 | third << 4 | fourth << 6).astype(np.uint8).reshape(-1, 64)

@@ -24,7 +24,10 @@ from ck.train.files import replacing
 from ck.train.rundir import disk_errors
 
 # Storage types of matrices -> what general.file_type calls a file of them (llama.h, llama_ftype).
-STORAGE_TYPES = {"f32": 0, "f16": 1, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q4_k": 14, "q6_k": 18, "bf16": 32}
+STORAGE_TYPES = {
+    "f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q5_1": 9, "q5_0": 8, "q4_1": 3, "q4_0": 2, "iq4_nl": 25,
+    "q6_k": 18, "q5_k": 16, "q4_k": 14, "q3_k": 11, "q2_k": 10, "iq4_xs": 30,
+}  # fmt: skip
 _QUANTIZATION_VERSION = 2
 
 

@@ -35,8 +35,6 @@ _QUANTIZATION_VERSION = 2
 _TEXT_LIMIT_BYTES = 127
 # Numbers that one thread quantises at a time, in whole rows.
 _AT_A_TIME = 1 << 20
-# Layers of the models whose values llama-quantize gives more bits when heads share them.
-_LARGE = 80
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ def plan_quantized(
     """
     hp = file.hyperparameters()
     n_blocks = file.metadata.integer(f"{hp.arch}.block_count")
-    shared = n_blocks == _LARGE and hp.n_heads != hp.n_kv_heads
-    chooser = chooser_of(of, choice, file.tensors, n_blocks, shared)
+    chooser = chooser_of(of, choice, file.tensors, n_blocks, hp.n_heads // hp.n_kv_heads)
     tensors = list[PlannedTensor]()
     for name in in_file_order(file.tensors):
         stored = file.tensors[name]
