@@ -22,6 +22,8 @@ LLVM_PROBE = """define i32 @ck_probe(i32 %x) {
 # Room for a small model and its program, and to run them.
 NEEDED_DISK_BYTES = 1 << 30
 NEEDED_MEMORY_BYTES = 1 << 30
+# The first huggingface_hub whose sessions ck knows.
+_HUB_MAJOR = 2
 
 
 class Check(NamedTuple):
@@ -36,7 +38,7 @@ class Check(NamedTuple):
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Check Python, the packages, the backends, the CPU, memory, disk and cache.
+    """Check Python, the packages, the backends, the CPU, memory, disk, caches and what fetching takes.
 
     Exit code 6 when something that ck needs is missing.
     """
@@ -199,6 +201,29 @@ def check_cache() -> Check:
     return Check("cache", "ok", found)
 
 
+def check_hub() -> Check:
+    """What fetching from the hub takes, and where the files go. No connection is made."""
+    import shutil
+    from importlib.metadata import PackageNotFoundError, version
+
+    from ck.errors import CkError
+    from ck.runtime.hub_cache import hub_cache_dir
+    from ck.runtime.hub_client import offline
+
+    try:
+        known, root = version("huggingface_hub"), hub_cache_dir()
+    except (PackageNotFoundError, CkError) as error:
+        missing = isinstance(error, PackageNotFoundError)
+        found = "huggingface_hub is missing: nothing can be fetched from the hub" if missing else str(error)
+        return Check("hub", "warning", found, "run: pip install 'ck-engine[hub]'" if missing else "")
+    there = next(path for path in (root, *root.parents) if path.is_dir())
+    room = f"{shutil.disk_usage(there).free / 1e9:.1f} GB free"
+    found = f"huggingface_hub {known}, {root}, {room}{', offline' if offline() else ''}"
+    if int(known.partition(".")[0]) < _HUB_MAJOR:
+        return Check("hub", "warning", found, "fetching needs version 2; run: pip install 'ck-engine[hub]'")
+    return Check("hub", "ok", found)
+
+
 def check_text() -> Check:
     """The encoding of the output."""
     encoding = getattr(sys.stdout, "encoding", None) or "none"
@@ -218,5 +243,6 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     check_threads,
     check_memory,
     check_cache,
+    check_hub,
     check_text,
 )

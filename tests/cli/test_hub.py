@@ -4,6 +4,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import save
 
 import ck
+from ck.cli import doctor
 from ck.frontend.gguf import GgufFile
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model import open_file
@@ -183,6 +185,28 @@ def test_other_verbs_take_the_same_names(hub: HubServer, ck_main: Any, tmp_path:
     adapted = AdaptedModel(open_file(tmp_path / "tiny.gguf"), resolve_adapter("org/adapter"))
     assert np.array_equal(adapted.rows("blk.0.attn_q.weight", 0, 64).view(np.float32), both[1])
     assert ck_main("run", "org/tiny", "-p", "x", "--adapter", "org/tiny").code == 7
+
+
+def test_doctor_looks_at_what_fetching_takes(
+    hub: HubServer, ck_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor.check_hub().status == "ok"
+    assert str(tmp_path / "home/hf/hub") in doctor.check_hub().found
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert doctor.check_hub().found.endswith(" GB free, offline")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.5.0")
+    assert doctor.check_hub().status == "warning"
+    assert hub.asked == []
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert doctor.check_hub()[1:] == (
+        "warning",
+        "huggingface_hub is missing: nothing can be fetched from the hub",
+        "run: pip install 'ck-engine[hub]'",
+    )
 
 
 def changed(path: Path, old: bytes, new: bytes) -> Path:
