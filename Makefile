@@ -26,6 +26,9 @@ bench: peer         # figures of docs/benchmarks.md
 	$(PYTHON) benchmarks/inference.py
 	$(PYTHON) benchmarks/compile_time.py
 
+parts: peer         # files that llama.cpp's gguf-split made of both demo models, against the whole
+	$(PYTHON) benchmarks/peers/check_parts.py
+
 tokenizers: peer    # token ids against llama.cpp's: demo models, its vocabulary files, every pre-tokenizer
 	$(PYTHON) benchmarks/peers/check_tokenizers.py
 
@@ -90,4 +93,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs
+.PHONY: parts fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs
