@@ -47,11 +47,11 @@ def fetch(
     if locked and kept is None:
         raise UsageError(f"{name}: with --locked it must have been fetched before; run: ck pull {name}")
     pinned = kept.commit if kept is not None and locked else None
-    listing = _cached(name, pinned, choose)
+    listing = _cached(name, pinned, kept, choose)
     client = None
     if listing is None:
         client = HubClient(name)
-        listing = _listed(client, pinned, choose)
+        listing = _listed(client, pinned, kept, choose)
     choice = choose(name, listing.files)
     missing = [file for file in choice.files if not _is_there(name, file, kept)]
     if missing and offline():
@@ -62,33 +62,38 @@ def fetch(
     return _placed(name, listing.commit, choice, kept)
 
 
-def _cached(name: HubName, pinned: str | None, choose: Choose) -> Listing | None:
+def _cached(name: HubName, pinned: str | None, kept: HubRecord | None, choose: Choose) -> Listing | None:
     """What the cache has of the revision, where the hub must not be asked, or has no more to say."""
     commit = pinned or CachedRepository(name.repo).commit_of(name.ref)
     if offline():
         if commit is None:
             raise _not_here(name)
-        listing = _in_cache(name, commit)
-        try:
-            choose(name, listing.files)
-        except NetworkError as error:
-            raise _not_here(name) from error
+        listing = _in_cache(name, commit, kept)
+        if not _is_whole(name, listing, kept, choose):
+            raise _not_here(name)
         return listing
-    is_final = commit is not None and is_commit(name.ref) and _is_whole(name, commit, choose)
-    return _in_cache(name, commit) if is_final and commit is not None else None
+    # Where no file is named, what the cache has may not be what the name means of all that there is.
+    is_known = name.file is not None or (kept is not None and kept.commit == commit)
+    if commit is None or not is_commit(name.ref) or not is_known:
+        return None
+    listing = _in_cache(name, commit, kept)
+    return listing if _is_whole(name, listing, kept, choose) else None
 
 
-def _listed(client: HubClient, pinned: str | None, choose: Choose) -> Listing:
+def _listed(client: HubClient, pinned: str | None, kept: HubRecord | None, choose: Choose) -> Listing:
     """What the hub says of the revision, or the cache when the hub says nothing."""
     name = client.name
     commit = pinned or CachedRepository(name.repo).commit_of(name.ref)
     try:
         listing = client.listing()
     except NetworkError as error:
-        if commit is None or not client.is_silence(error) or not _is_whole(name, commit, choose):
+        if commit is None or not client.is_silence(error):
+            raise
+        listing = _in_cache(name, commit, kept)
+        if not _is_whole(name, listing, kept, choose):
             raise
         warnings.warn(CkWarning(f"{error}; taking commit {commit[:12]} from the cache"), stacklevel=2)
-        return _in_cache(name, commit)
+        return listing
     if pinned is not None and listing.commit != pinned:
         raise ConflictError(
             f"{name}: with --locked {name.ref} must be {pinned[:12]}, it is commit {listing.commit[:12]}; "
@@ -97,14 +102,21 @@ def _listed(client: HubClient, pinned: str | None, choose: Choose) -> Listing:
     return listing
 
 
-def _in_cache(name: HubName, commit: str) -> Listing:
-    return Listing(commit, tuple(CachedRepository(name.repo).files(commit)))
+def _in_cache(name: HubName, commit: str, kept: HubRecord | None) -> Listing:
+    """What the cache has of a commit; of one that was fetched under this name, what that was."""
+    files = tuple(CachedRepository(name.repo).files(commit))
+    if kept is not None and kept.commit == commit:
+        files = tuple(file for file in files if file.name in kept.files)
+    return Listing(commit, files)
 
 
-def _is_whole(name: HubName, commit: str, choose: Choose) -> bool:
-    """Whether the cache has all that `name` means of a commit."""
+def _is_whole(name: HubName, listing: Listing, kept: HubRecord | None, choose: Choose) -> bool:
+    """Whether a listing of the cache has all that `name` means."""
+    there = {file.name for file in listing.files}
+    if kept is not None and kept.commit == listing.commit and not kept.files.keys() <= there:
+        return False
     try:
-        choose(name, _in_cache(name, commit).files)
+        choose(name, listing.files)
     except CkError:
         return False
     return True

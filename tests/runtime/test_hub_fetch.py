@@ -52,11 +52,40 @@ def test_what_is_there_is_not_fetched_again(hub: HubServer) -> None:
     assert hub.asked == []
 
 
+def test_what_the_cache_happens_to_have_is_not_taken_for_all_there_is(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_model("org/name:Q8_0")
+    # By itself it would be the only model of the commit.
+    assert resolve_model(f"hf://org/name@{COMMIT}").read_bytes() == LARGE
+    hub.asked.clear()
+    assert resolve_model(f"hf://org/name@{COMMIT}").read_bytes() == LARGE
+    assert hub.asked == []
+    resolve_model("org/name")
+    hub.repositories["org/name"].files.pop("m-Q4_K_M.gguf")
+    resolve_model("hf://org/name/tiny.gguf")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert resolve_model("org/name").read_bytes() == LARGE
+    assert resolve_model("org/name:Q8_0").read_bytes() == OTHER
+
+
 def test_a_folder_is_fetched_without_what_is_not_of_it(hub: HubServer) -> None:
     path = resolve_model("org/folder")
     assert path.name == COMMIT
     assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     assert (path / "config.json").read_bytes() == SMALL
+
+
+def test_a_folder_that_lost_a_file_is_no_folder(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"hf://org/folder@{COMMIT}"
+    lost = resolve_model(name) / "tokenizer.json"
+    lost.resolve().unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NetworkError, match="or not whole"):
+        resolve_model(name)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    resolve_model(name)
+    assert lost.read_bytes() == b"{}"
 
 
 def test_a_model_in_parts_is_fetched_whole(hub: HubServer) -> None:
