@@ -263,6 +263,7 @@ def test_names_of_parts() -> None:
         "-00001-of-00002.gguf",
         "a-00000-of-00002.gguf",
         "a-00003-of-00002.gguf",
+        "a-0000\u0662-of-00003.gguf",
     ):
         assert part_names(name) == [name]
     assert part_names("a-00001-of-99999.gguf") == ["a-00001-of-99999.gguf"]
@@ -293,6 +294,11 @@ def test_version_2_is_version_3_by_another_number(whole: Path, tmp_path: Path) -
     path = tmp_path / "two.gguf"
     path.write_bytes(raw.pack())
     same(GgufModel(path), whole)
+    theirs = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    assert list(theirs) == list(GgufModel(path).tensors)
+    assert all(
+        np.array_equal(theirs[name].view(np.uint8).ravel(), GgufModel(path).raw(name)) for name in theirs
+    )
     # Lengths of version 1 take 4 bytes: it is another format, which nobody writes any more.
     raw.version = u32(1)
     path.write_bytes(raw.pack())

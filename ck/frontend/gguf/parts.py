@@ -22,7 +22,7 @@ from ck.frontend.gguf.tensors import GgufTensor
 
 PART_LIMIT = 4096
 _NO, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
-_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+_NAME = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf", re.DOTALL)
 
 
 def part_names(name: str) -> list[str]:
