@@ -35,7 +35,7 @@ def compile(model: "Template", *, mode: Literal["train"], **options: Any) -> "Tr
 def compile(model: Any, *, mode: str = "run", **options: Any) -> "Model | Trainable":
     """Compile a model, or load it from the cache.
 
-    mode "run": a GGUF file, a model folder, a run directory, a known name or a transformers model; options:
+    mode "run": a GGUF file, a model folder, a run directory, a name or a transformers model; options:
     `ck.runtime.model.compile_model`.
     mode "train": a template; options: `ck.runtime.trainable.compile_trainable`. Raises UsageError.
     """

@@ -14,7 +14,7 @@ from ck.cli.training import Live, config_flags, report
 @click.option("--data", multiple=True, help="A file or folder of text; may be given again.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with any of the keys.")
 @click.option("--preset", help="Family and sizes by one name, for the keys below; a wrong name lists them.")
-@click.option("--from", "base", metavar="MODEL", help="Fine-tune this: a file, folder, run or known name.")
+@click.option("--from", "base", metavar="MODEL", help="Fine-tune this: a file, folder, run or name.")
 @click.option(
     "--lora",
     metavar="r=8,alpha=16,targets=q,v",

@@ -238,7 +238,7 @@ def _open(model: Any, quantize: str | None, tokenizer: Any) -> ModelFile:
     if is_live(model):
         return LiveModel(model, tokenizer, quantize)
     raise UsageError(
-        "model: a file, a folder, a known name or a transformers model is required, "
+        "model: a file, a folder, a name or a transformers model is required, "
         f'found {type(model).__name__}; a template is compiled with mode="train"'
     )
 

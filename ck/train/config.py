@@ -101,7 +101,7 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """A family in sizes of one's own, or `base`, a model that is there. None is the family's default."""
 
-    base: Text | None = Field(default=None, description="a model: a file, a folder, a run or a known name")
+    base: Text | None = Field(default=None, description="a model: a file, a folder, a run or a name")
     template: Annotated[str, _among([*TEMPLATES])] = _choice("", [*TEMPLATES])
     layers: int = _whole(4, 1, LAYER_LIMIT)
     embed_dim: int = _whole(128, 1, WIDTH_LIMIT)
