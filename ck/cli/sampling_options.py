@@ -105,6 +105,7 @@ _OPTIONS = (
         is_flag=True,
         flag_value=False,
         default=True,
+        show_default=False,
         help="Leave out what the model says of sampling.",
     ),
     _option(

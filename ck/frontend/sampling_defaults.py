@@ -6,7 +6,6 @@
 Values are numbers of the right kind; whether they are in range, ck/runtime/sampling.py knows.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from ck.errors import MalformedError
 from ck.frontend.architectures.outward.config import written
+from ck.frontend.gguf.cursor import shown
 
 _PREFIX = "general.sampling."
 # Names in the file, behind the prefix, by ck's. Whole numbers are marked.
@@ -41,6 +41,8 @@ _GENERATION = {
     "repetition_penalty": "repeat_penalty",
 }
 _WHOLE = {"top_k", "repeat_last_n", "mirostat"}
+# The largest f32, which not-a-number is not below.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class SamplingDefaults:
 
     def line(self, given: Mapping[str, Any]) -> str:
         """One line for a person, `given` being settings that take the place of the model's."""
-        used = [f"{name} {value}" for name, value in self.values.items() if name not in given]
-        unused = [f"{name} {value}" for name, value in self.values.items() if name in given]
+        used = [f"{name} {shown(str(value))}" for name, value in self.values.items() if name not in given]
+        unused = [f"{name} {shown(str(value))}" for name, value in self.values.items() if name in given]
         instead = f"; in place of its {', '.join(unused)} what was given" if unused else ""
         return f"{', '.join(used) or 'nothing'} from {self.source}{instead}"
 
@@ -87,7 +89,7 @@ def _checked(value: Any, name: str, where: str) -> float | int | str:
         if isinstance(value, str):
             return value
         raise MalformedError(f"{where}: must be a text, found {written(value)}")
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     if not number or (name in _WHOLE and int(value) != value):
         wanted = "a whole number" if name in _WHOLE else "a finite number"
         raise MalformedError(f"{where}: must be {wanted}, found {written(value)}")

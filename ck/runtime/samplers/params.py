@@ -39,6 +39,8 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "min_keep": (0, None),
 }
 
+_WHOLE = ("top_k", "mirostat", "min_keep", "dry_allowed_length", "dry_penalty_last_n", "repeat_last_n")
+
 
 @dataclass(frozen=True)
 class SamplingParams:
@@ -88,8 +90,10 @@ class SamplingParams:
         penalty = self.repeat_penalty
         _require(0 < penalty < math.inf, "repeat_penalty", "above 0 and finite", penalty)
         _require(-1 <= self.seed < 2**64, "seed", "-1 or from 0 to 2^64 - 1", self.seed)
-        for name in ("top_k", "mirostat", "min_keep", "dry_allowed_length", "repeat_last_n", "seed"):
-            _require(float(getattr(self, name)).is_integer(), name, "a whole number", getattr(self, name))
+        for name in _WHOLE:
+            _require(getattr(self, name) % 1 == 0, name, "a whole number", getattr(self, name))
+            _require(getattr(self, name) < 2**31, name, "below 2^31", getattr(self, name))
+        _require(self.seed % 1 == 0, "seed", "a whole number", self.seed)
         # Frozen: what is written in other ways becomes one.
         object.__setattr__(self, "samplers", sampler_names(self.samplers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
