@@ -158,7 +158,12 @@ class HubClient:
             with self._session.stream("GET", url, headers=headers, **options) as response:
                 self._check(response, where, wanted)
                 yield response
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ConnectionError) as error:
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            UnicodeError,
+            self._errors.OfflineModeIsEnabled,
+        ) as error:
             raise self._errors.unanswered(where, self._host, error) from error
 
     def _check(self, response: "httpx2.Response", where: str, wanted: str) -> None:

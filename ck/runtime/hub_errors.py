@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 
 import httpx2
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ck.errors import CkError, NetworkError, UsageError
 
@@ -66,7 +67,9 @@ def unanswered(where: str, host: str, error: Exception) -> CkError | Dropped:
             return NetworkError(f"{where}: {host} does not speak TLS; check HF_ENDPOINT and the proxy")
         case httpx2.ProxyError():
             return NetworkError(f"{where}: the proxy refuses {host}; check HTTPS_PROXY and NO_PROXY")
-        case httpx2.ConnectError() | httpx2.ConnectTimeout() | ConnectionError():
+        case OfflineModeIsEnabled():
+            return HubUnreachable(f"{where}: huggingface_hub was loaded offline; start again without that")
+        case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return HubUnreachable(f"{where}: {host} takes no connection; check the network and HF_ENDPOINT")
         case httpx2.TooManyRedirects():
             return NetworkError(f"{where}: {host} redirects in circles; check HF_ENDPOINT and the proxy")

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -228,8 +229,15 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections that the other side ended."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 def _server(hub: HubServer, is_store: bool) -> ThreadingHTTPServer:
     kind = type("Handler", (Handler,), {"hub": hub, "is_store": is_store})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    server.daemon_threads = True
-    return server
+    return _Server(("127.0.0.1", 0), kind)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from ck.errors import MachineError, ResourceError, UsageError
 from ck.runtime.resolve import resolve_model
@@ -106,6 +107,20 @@ def test_surroundings_that_do_not_work(
     huggingface_hub.close_session()
     monkeypatch.setenv(variable, text)
     fails("HTTPS_PROXY and SSL_CERT_FILE must serve to make a connection, they do not", MachineError)
+
+
+def test_a_library_that_is_offline(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fails("huggingface_hub was loaded offline; start again without that")
+
+
+def test_a_reader_of_the_progress_that_is_gone_is_no_broken_connection(hub: HubServer) -> None:
+    def gone(done: int, total: int) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        resolve_model("org/name", gone)
+    assert [asked.kind for asked in hub.asked] == ["info", "file", "large"]
 
 
 def test_without_the_library(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
