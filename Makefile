@@ -38,6 +38,12 @@ token-records: peer # the same, and record llama.cpp's ids of the demo models fo
 quantised: peer     # greedy ids and divergence of quantised models of every family against llama.cpp's
 	$(PYTHON) benchmarks/peers/check_quantised.py
 
+types: peer         # every storage type, on files that llama-quantize writes (some minutes)
+	$(PYTHON) benchmarks/peers/check_types.py
+
+bench-types: peer   # rates of every storage type beside llama.cpp's (half an hour)
+	$(PYTHON) benchmarks/inference.py --types all
+
 bench-backends:     # LLVM against C: speed, time to compile and to load
 	$(PYTHON) benchmarks/backends.py --check
 
@@ -93,4 +99,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: parts fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs
+.PHONY: types bench-types parts fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs
