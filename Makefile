@@ -38,6 +38,9 @@ token-records: peer # the same, and record llama.cpp's ids of the demo models fo
 quantised: peer     # greedy ids and divergence of quantised models of every family against llama.cpp's
 	$(PYTHON) benchmarks/peers/check_quantised.py
 
+quantize-parity: peer # ck quantize and ck imatrix against llama.cpp's tools on SmolLM2 (some minutes)
+	$(PYTHON) benchmarks/peers/check_quantize.py
+
 types: peer         # every storage type, on files that llama-quantize writes (some minutes)
 	$(PYTHON) benchmarks/peers/check_types.py
 
@@ -69,11 +72,11 @@ samplers: peer      # record anew what llama.cpp's samplers make of random logit
 fuzz: CK_FUZZ_SECONDS := $(or $(CK_FUZZ_SECONDS),300)
 fuzz:               # libFuzzer on the GGUF reader; what it finds lands in build/fuzz (five minutes)
 	mkdir -p build/fuzz
-	$(PYTHON) -m pip install --quiet --editable '.[fuzz]'
+	$(PYTHON) -m pip install --quiet 'atheris>=3.0'
 	$(PYTHON) -m tests.fuzz.gguf_reader -max_total_time=$(CK_FUZZ_SECONDS) -artifact_prefix=build/fuzz/ \
 	build/fuzz tests/fuzz/corpus
 
-hostile:            # 5 x 5000 random edits of model files, new ones each time (some minutes)
+hostile:            # 6 x 5000 random edits of model files, new ones each time (some minutes)
 	CK_HOSTILE=$(or $(CK_HOSTILE),5000) OMP_NUM_THREADS=1 \
 	$(PYTHON) -m pytest tests/frontend/test_hostile_files.py
 
@@ -99,4 +102,4 @@ docs:               # generated pages
 	$(PYTHON) scripts/write_cli_docs.py
 	$(PYTHON) scripts/ops_doc.py --write
 
-.PHONY: types bench-types parts fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs
+.PHONY: types bench-types quantize-parity parts fuzz hostile samplers tokenizers token-records quantised backends bench-backends bench-shapes test runtime kernels-sanitized kill-trials mutations peer bench bench-training graphs parity templates regression eval-parity eval-tasks docs

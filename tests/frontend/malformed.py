@@ -5,8 +5,10 @@ readers: counts that wrap, values of the wrong type, data outside the file, ids 
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from ck.errors import CkError, MalformedError, UnsupportedError
 from tests.frontend.damage import (
     EMBEDDING,
     HUGE,
@@ -308,16 +310,21 @@ GROUPS = {
 CASES = {f"{group}-{name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 
 
-def write_malformed(folder: Path) -> dict[str, Path]:
-    """Write every case to `folder`; the files by case."""
+def kind_of(name: str) -> type[CkError]:
+    """What a case must end in."""
+    return UnsupportedError if name.startswith("unsupported-") else MalformedError
+
+
+def write_malformed(folder: Path, names: Iterable[str] = CASES) -> dict[str, Path]:
+    """Write cases to `folder`; the files by case."""
     valid = {
         pairs: parse(write_tiny(folder / f"valid-{pairs}.gguf", pairs).read_bytes())
         for pairs in (False, True)
     }
     paths: dict[str, Path] = {}
-    for name, (_, change) in CASES.items():
+    for name in names:
         raw = valid[name.startswith("pair-tokenizer")].copy()
-        data = change(raw)
+        data = CASES[name][1](raw)
         paths[name] = folder / f"{name}.gguf"
         paths[name].write_bytes(raw.pack() if data is None else data)
     return paths

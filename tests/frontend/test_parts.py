@@ -17,39 +17,9 @@ from ck.frontend.model import GgufModel, open_model
 from ck.runtime.resolve import resolve_model
 from tests.frontend.make_gguf import write_tiny
 from tests.frontend.raw_gguf import I32, STRING, U16, RawFile, parse, text, u16, u32
+from tests.frontend.split_files import split, write
 
 N_PARTS, N_TENSORS = 3, 21
-
-
-def split(path: Path, n_parts: int = N_PARTS, first_is_empty: bool = False) -> list[RawFile]:
-    """The parts of a file, as llama.cpp's tool makes them: all keys in the first, tensors in order."""
-    whole = parse(path.read_bytes())
-    sizes = [after.offset - at.offset for at, after in zip(whole.tensors, whole.tensors[1:], strict=False)]
-    sizes.append(len(whole.data) - whole.tensors[-1].offset)
-    owners = [n * n_parts // len(whole.tensors) for n in range(len(whole.tensors))]
-    if first_is_empty:
-        owners = [max(owner, 1) for owner in owners]
-    parts = [RawFile() for _ in range(n_parts)]
-    for tensor, n_bytes, owner in zip(whole.tensors, sizes, owners, strict=True):
-        part, at = parts[owner], tensor.offset
-        tensor.offset = len(part.data)
-        part.tensors.append(tensor)
-        part.data += whole.data[at : at + n_bytes]
-    parts[0].pairs = whole.pairs
-    for number, part in enumerate(parts):
-        part.set("split.no", U16, u16(number))
-        part.set("split.count", U16, u16(n_parts))
-        part.set("split.tensors.count", I32, u32(len(whole.tensors)))
-    return parts
-
-
-def write(parts: list[RawFile], folder: Path, stem: str = "m") -> list[Path]:
-    """Write parts under their names."""
-    folder.mkdir(exist_ok=True)
-    paths = [folder / name for name in part_names(f"{stem}-00001-of-{len(parts):05d}.gguf")]
-    for part, path in zip(parts, paths, strict=True):
-        path.write_bytes(part.pack())
-    return paths
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def parts(whole: Path) -> list[RawFile]:
-    return split(whole)
+    return split(parse(whole.read_bytes()))
 
 
 def same(found: GgufModel, whole: Path) -> None:
@@ -76,7 +46,7 @@ def same(found: GgufModel, whole: Path) -> None:
 
 @pytest.mark.parametrize("first_is_empty", [False, True])
 def test_any_part_leads_to_the_whole(whole: Path, tmp_path: Path, first_is_empty: bool) -> None:
-    paths = write(split(whole, 3, first_is_empty), tmp_path / "split")
+    paths = write(split(parse(whole.read_bytes()), 3, first_is_empty), tmp_path / "split")
     for path in paths:
         file = GgufModel(path)
         same(file, whole)
