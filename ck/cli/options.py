@@ -95,10 +95,10 @@ def take(kind: type[T], given: dict[str, Any]) -> T:
 def find_model(argument: str, locked: bool = False) -> "Path":
     """The file or the model folder that `argument` means; a name is fetched, with progress."""
     from ck.cli.progress import transfer
-    from ck.runtime.hub_name import shown_name
     from ck.runtime.resolve import resolve_model
 
-    with transfer(shown_name(argument)) as progress:
+    # An address may have a query that is nobody's business.
+    with transfer(argument.partition("?")[0]) as progress:
         return resolve_model(argument, progress, locked)
 
 

@@ -15,10 +15,6 @@ from typing import Any
 
 from ck.errors import MalformedError, UsageError
 from ck.runtime.fetch import Progress, is_pulled, model_path, pull, silent
-from ck.runtime.hub_client import endpoint
-from ck.runtime.hub_fetch import fetch
-from ck.runtime.hub_files import choose_adapter
-from ck.runtime.hub_name import parse_hub_name
 from ck.runtime.known_models import known_models
 from ck.runtime.paths import cache_root
 
@@ -37,6 +33,11 @@ def resolve_model(argument: str, progress: Progress = silent, locked: bool = Fal
         model = known_models().get(argument)
         if model is not None:
             return model_path(model) if is_pulled(model) else pull(model, progress)
+    # What is here needs nothing of the hub's part, whose import takes longer than to find it.
+    from ck.runtime.hub_client import endpoint
+    from ck.runtime.hub_fetch import fetch
+    from ck.runtime.hub_name import parse_hub_name
+
     name = parse_hub_name(argument, endpoint())
     if name is None:
         raise _not_found(argument)
@@ -50,7 +51,14 @@ def resolve_adapter(argument: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(argument)
     path = Path(text).expanduser()
-    name = None if "://" not in text and path.exists() else parse_hub_name(text, endpoint())
+    if "://" not in text and path.exists():
+        return path
+    from ck.runtime.hub_client import endpoint
+    from ck.runtime.hub_fetch import fetch
+    from ck.runtime.hub_files import choose_adapter
+    from ck.runtime.hub_name import parse_hub_name
+
+    name = parse_hub_name(text, endpoint())
     return path if name is None else fetch(name, choose=choose_adapter)
 
 

@@ -118,6 +118,18 @@ def test_a_fetch_that_was_stopped_is_gone_on_with(how: signal.Signals, hub: HubS
     assert sorted(p.name for p in (CACHED.path / "blobs").iterdir()) == [digest(LARGE)]
 
 
+def test_a_file_needs_nothing_of_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"")
+    script = """
+import sys
+from ck.runtime.resolve import resolve_model
+resolve_model(sys.argv[1])
+print([name for name in sys.modules if "hub_" in name or name == "huggingface_hub"])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "x.gguf")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_the_library_belongs_to_the_client_and_is_no_dependency_of_ck() -> None:
     root = Path(__file__).parents[2]
     users = {
