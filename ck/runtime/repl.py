@@ -32,6 +32,8 @@ HELP = '''\
 """                begins and ends a text of several lines
 Ctrl-C             stops a reply; twice leaves
 '''
+# The commands that have something behind them.
+_TAKE = ("/system", "/set", "/save", "/load")
 
 
 class Interrupt:
@@ -106,7 +108,8 @@ class Repl:
         name, _, rest = text.strip().partition(" ")
         commands = self._commands() if "\n" not in text.strip() else {}
         try:
-            if name in commands:
+            # "/reset button" is no command: what takes nothing stands alone.
+            if name in commands and (not rest or name in _TAKE):
                 commands[name](rest.strip())
             elif commands and name.startswith("/") and not rest:
                 raise UsageError(f"no such command: {name}; /help lists them")

@@ -193,6 +193,9 @@ def test_text_that_begins_with_a_slash() -> None:
     assert run.out == f"{REPLY}\n" * 2
     assert asked(run).endswith("[user]/exit\nis a command[assistant]")
     assert (run.code, run.err.count("no such command: /usr/bin")) == (2, 1)
+    run = chat("Hi\n/reset button\n/regen it\n")
+    assert run.out == f"{REPLY}\n" * 3
+    assert asked(run).endswith(f"[user]/reset button[assistant]{REPLY}[user]/regen it[assistant]")
 
 
 def test_the_first_error_is_the_exit_code() -> None:
