@@ -1,5 +1,6 @@
 """What every family keeps of a text, saved, loaded and rewound, gives the same bits."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import ck
 from ck.frontend.architectures import ARCHITECTURES
 from ck.runtime.executable import Executable
+from ck.runtime.state_file import ChatState, StateIdentity, read_state, write_state
 from tests.frontend.folders import write_folder
 from tests.frontend.random_models import N_VOCAB, small
 
@@ -50,6 +52,23 @@ def test_a_saved_text_goes_on_as_it_would_have(exe: Executable) -> None:
     exe.reset()
     exe.prefill(IDS[::-1].copy())
     exe.load(saved)
+    assert exe.pos == BEFORE
+    assert np.array_equal(behind(exe), want)
+
+
+def test_a_text_in_a_file_goes_on_as_it_would_have(exe: Executable, tmp_path: Path) -> None:
+    identity = StateIdentity("m", "m", {}, tuple(exe.manifest.caches))
+    begun(exe)
+    n_bytes = write_state(
+        tmp_path / "s", identity, ChatState(IDS[:BEFORE].tolist(), exe.save(), None, [], None)
+    )
+    # One block of 64 positions of two, but for rings of one and for states.
+    assert n_bytes < sum(cache.nbytes for cache in exe.caches) + 4000
+    want = behind(exe)
+    for cache in exe.caches:
+        cache[:] = 0x5A
+    exe.reset()
+    exe.load(read_state(tmp_path / "s", identity, exe.n_ctx, exe.n_vocab).saved)
     assert exe.pos == BEFORE
     assert np.array_equal(behind(exe), want)
 
