@@ -65,7 +65,12 @@ _OPTIONS = (
     _float("--typical", "--typical-p", "typ_p", default=1.0, help="Keep typical tokens up to this mass."),
     _float("--top-p", default=0.95, help="Keep the likeliest tokens that reach this mass."),
     _float("--min-p", default=0.05, help="Keep tokens this likely, relative to the best."),
-    _float("--top-n-sigma", "--top-nsigma", default=-1.0, help="Keep logits this near the best, in deviations; -1 is all."),
+    _float(
+        "--top-n-sigma",
+        "--top-nsigma",
+        default=-1.0,
+        help="Keep logits so many deviations from the best; -1 is all.",
+    ),
     _float("--xtc-probability", default=0.0, help="How often to drop the likeliest of the likely tokens."),
     _float("--xtc-threshold", default=0.1, help="What is likely for that; above 0.5 is off."),
     _float("--repeat-penalty", default=1.0, help="Divide recent tokens' logits by this."),
