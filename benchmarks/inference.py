@@ -102,7 +102,10 @@ def measure(
             taken[name].append(side(model, threads, repetitions))
         print(f"{model.name}: pair {pair + 1} of {pairs}", file=sys.stderr)
     figures = [figure for figure in UNITS if figure in taken["ck"][0]]
-    return [row(figure, taken["ck"], taken["llama.cpp"]) for figure in figures]
+    rows = [row(figure, taken["ck"], taken["llama.cpp"]) for figure in figures]
+    found = ", ".join(f"{item['figure']} {item['ratio']['median']:.2f}" for item in rows)
+    print(f"{model.name}: {found}", file=sys.stderr)
+    return rows
 
 
 def files_of(types: list[str], threads: int) -> Iterator[Path]:
