@@ -45,13 +45,10 @@ def evaluate_tasks(
     `chat` wraps them in the model's template. Raises MachineError without the package, UsageError for a task
     that there is not, NetworkError when a task's data cannot be had.
     """
-    evaluator, tasks = _harness("evaluator"), _harness("tasks")
+    evaluator = _harness("evaluator")
     if chat and model.chat_template is None:
         raise UsageError("the model has no chat template; leave out --apply-chat-template")
-    manager = tasks.TaskManager(include_path=None if folder is None else str(folder))
-    known: list[str] = manager.all_tasks
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"task {unknown[0]}: no such task{_nearest(unknown[0], known)}")
+    manager = _manager(names, folder)
     try:
         results: dict[str, Any] = evaluator.simple_evaluate(
             model=harness_model(model, progress),
@@ -86,6 +83,20 @@ def harness_model(model: Model, progress: Progress | None = None) -> Any:
     """`model` as a model of the harness. Raises MachineError without the package."""
     base: Any = _harness("api.model").TemplateLM
     return type("CkModel", (_Answers, base), {})(model, progress)
+
+
+def _manager(names: Sequence[str], folder: Path | None) -> Any:
+    """The harness's list of tasks, which knows all `names`. Its own thousands are read only when needed."""
+    make: Any = _harness("tasks").TaskManager
+    if folder is not None:
+        own = make(include_path=str(folder), include_defaults=False)
+        if set(names) <= set(own.all_tasks):
+            return own
+    every = make(include_path=None if folder is None else str(folder))
+    known: list[str] = every.all_tasks
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"task {unknown[0]}: no such task{_nearest(unknown[0], known)}")
+    return every
 
 
 def _harness(name: str) -> Any:
