@@ -21,7 +21,10 @@ from ck.errors import CkError, MachineError, NetworkError, UsageError
 from ck.runtime.paths import cache_root, private_dir
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
-PROGRAMS = ("llama-bench", "llama-completion", "llama-perplexity", "llama-quantize", "llama-gguf-split")
+PROGRAMS = (
+    "llama-bench", "llama-completion", "llama-perplexity", "llama-quantize", "llama-gguf-split",
+    "llama-imatrix",
+)  # fmt: skip
 # Storage types that llama-quantize writes and ck reads; those of the second line in blocks of 256.
 TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
 WIDE_TYPES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 def command(source: str, output: Path | None, of: str, as_json: bool, **given: Any) -> None:
     """Write IN, a GGUF file or a known name, to OUT with matrices stored as TYPE, as llama-quantize does.
 
-    TYPE is one of Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, F32, F16 and BF16;
-    Q5_K and Q4_K are Q5_K_M and Q4_K_M. The file is llama-quantize's byte for byte: the head, some layers and
-    rows that do not fit have other types than most matrices, unless it is --pure.
+    TYPE is one of Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, IQ4_NL, IQ4_XS, Q3_K_L,
+    Q3_K_M, Q3_K_S, Q2_K, F32, F16 and BF16; Q5_K, Q4_K and Q3_K are the mixes that end in _M. The file is
+    llama-quantize's byte for byte: the head, some layers and rows that do not fit have other types than most
+    matrices, unless it is --pure.
     """
     from ck.frontend.quantize.mixes import Choice, find_file_type
     from ck.train.export.quantized_file import plan_quantized
