@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from ck.errors import MachineError, UsageError
@@ -44,6 +45,34 @@ def test_what_passes(script: ModuleType) -> None:
     assert script.line(found) == "| Q8_0 | 2 F32, 1 Q8_0 | pass | 0 of 10 | 'text' |"
     assert not replace(found, n_other=1).passed
     assert not replace(found, n_values=0).passed
+
+
+def test_what_passes_of_whole_blocks(script: ModuleType) -> None:
+    found = script.Whole("Q4_K", 9, (2.0, 2.0), (1e-7, 1e-3), (9, 8))
+    assert found.passed
+    row = "| Q4_K | pass | 2.000e+00 | 2.000e+00 | 1.000e-07 | 1.000e-03 | 9 | 8 | 9 |"
+    assert script.whole_line(found) == row
+    facts = {"peer": "llama.cpp", "cpu": "a CPU", "isa": "avx2"}
+    assert script.table(facts, [], [found]).splitlines()[-1] == row
+    assert not replace(found, kld=(2.2, 2.0)).passed
+    assert not replace(found, file_kld=(1.06e-3, 1e-3)).passed
+    assert not replace(found, same_top=(7, 8)).passed
+
+
+def test_a_file_of_whole_blocks_is_measured_beside_the_peer(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.standard_normal((2, 3, 5)).astype(np.float32)
+    near, far = stored + np.float32(1e-4), stored[..., ::-1]
+    ours = {"f32": stored, None: near}
+    monkeypatch.setattr(script.check_quantised, "ours", lambda *words, dtype=None, **options: ours[dtype])
+    monkeypatch.setattr(script.check_quantised, "theirs", lambda *words: far)
+    found = script.beside("Q4_K", Path("some"), stored, np.zeros((2, 3), np.int32), 1)
+    assert (found.n_rows, found.same_top[0]) == (6, 6)
+    assert found.kld == found.file_kld
+    assert found.kld[0] < 1e-6 < found.kld[1]
+    assert found.passed
 
 
 def test_a_failing_peer_is_one_line(
