@@ -16,6 +16,7 @@ import pytest
 
 from ck.frontend.gguf import GgufFile
 from ck.frontend.model import GgufModel
+from ck.frontend.quantize import importance
 from ck.frontend.quantize.importance import read_importance
 from ck.frontend.quantize.mixes import Choice, find_file_type
 from ck.train.export import quantized_file
@@ -52,15 +53,15 @@ def plan(file: GgufModel, name: str) -> quantized_file.Plan:
     of, *options = name.split()
     given = dict(pairwise([*options, ""]))
     path = given.get("--imatrix")
-    importance = None if path is None else read_importance(path)
+    matrix = None if path is None else read_importance(path)
     choice = Choice(
         head=given.get("--output-tensor-type"),
         embedding=given.get("--token-embedding-type"),
         leave_head="--leave-output-tensor" in options,
         pure="--pure" in options,
-        weighted=importance is not None,
+        weighted=matrix is not None,
     )
-    return plan_quantized(file, find_file_type(of), choice, importance)
+    return plan_quantized(file, find_file_type(of), choice, matrix)
 
 
 @pytest.mark.parametrize("name", RECORDED["whole"])
@@ -276,6 +277,17 @@ def test_a_damaged_matrix_is_one_line(models: Models, ck_main: Any, tmp_path: Pa
     assert (result.code, result.out) == (3, ""), result
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_file_that_is_far_too_long_is_no_matrix(
+    ck_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long").write_bytes(bytes(2000))
+    monkeypatch.setattr(importance, "_LIMIT_BYTES", 1000)
+    result = ck_main("quantize", "none.gguf", "x.gguf", "--type", "q4_0", "--imatrix", "long")
+    assert (result.code, result.err) == (
+        3, "ck: long: an importance matrix has at most 0 MiB, found more\n",
+    )  # fmt: skip
 
 
 def test_a_matrix_of_another_model_is_refused(models: Models, ck_main: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 DATASETS, CHUNK_COUNT, CHUNK_SIZE = "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"
 # Of the older format: far above any model.
 _ENTRY_LIMIT, _NAME_LIMIT, _VALUE_LIMIT = 1 << 16, 1 << 10, 1 << 24
+_LIMIT_BYTES = 1 << 29
 _I32 = struct.Struct("<i")
 
 
@@ -47,7 +49,7 @@ def read_importance(path: str) -> Importance:
     try:
         with Path(path).open("rb") as file:
             start = file.read(4)
-            found = _read_gguf(path) if start == b"GGUF" else _read_older(path, start + file.read())
+            found = _read_gguf(path) if start == b"GGUF" else _read_older(path, start + _rest_of(path, file))
     except OSError as problem:
         raise UsageError(f"{shown(path)}: the file cannot be read: {problem.strerror}") from None
     if not found.weights:
@@ -56,6 +58,15 @@ def read_importance(path: str) -> Importance:
         if not np.isfinite(weights).all():
             raise MalformedError(f"{shown(path)}: {shown(name)} must hold finite numbers only, found others")
     return found
+
+
+def _rest_of(path: str, file: BinaryIO) -> bytes:
+    data = file.read(_LIMIT_BYTES + 1)
+    if len(data) > _LIMIT_BYTES:
+        raise MalformedError(
+            f"{shown(path)}: an importance matrix has at most {_LIMIT_BYTES >> 20} MiB, found more"
+        )
+    return data
 
 
 def _read_gguf(path: str) -> Importance:
