@@ -177,7 +177,7 @@ REASONS: list[tuple[bytes, list[str], dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("reply", "stops", "limits", "seen", "reason"), REASONS, ids=str)
+@pytest.mark.parametrize(("reply", "stops", "limits", "seen", "reason"), REASONS)
 def test_why_a_reply_ended(
     reply: bytes, stops: list[str], limits: dict[str, Any], seen: str, reason: str
 ) -> None:
