@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from ck.errors import CkError
 from ck.frontend.gguf import GgufFile
 from ck.frontend.model import GgufModel
 from ck.frontend.quantize import importance
@@ -277,6 +278,24 @@ def test_a_damaged_matrix_is_one_line(models: Models, ck_main: Any, tmp_path: Pa
     assert (result.code, result.out) == (3, ""), result
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [MATRIX, OLDER])
+@pytest.mark.filterwarnings("error")
+def test_any_edit_of_a_matrix_gives_weights_or_one_line(models: Models, tmp_path: Path, name: str) -> None:
+    rng, whole = np.random.default_rng(3), (models.small.parent / name).read_bytes()
+    path, refused = tmp_path / name, list[str]()
+    for _ in range(150):
+        data = np.frombuffer(whole, np.uint8)[: rng.integers(1, 2 * len(whole))].copy()
+        data[rng.integers(0, min(len(data), 4000), 3)] = rng.choice([0, 1, 127, 128, 255], 3)
+        path.write_bytes(data.tobytes())
+        try:
+            weights = read_importance(str(path)).weights
+            assert all(np.isfinite(each).all() for each in weights.values())
+        except CkError as error:
+            refused.append(str(error))
+    assert 75 < len(refused) < 150
+    assert not any("\n" in line for line in refused)
 
 
 def test_a_file_that_is_far_too_long_is_no_matrix(

@@ -94,7 +94,9 @@ def _mean(file: GgufFile, name: str) -> NDArray[np.float32]:
             f"for {len(counts)}"
         )
     counts = np.repeat(np.rint(counts), len(sums) // len(counts))
-    return np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
+    # What is not finite is said of the whole file.
+    with np.errstate(all="ignore"):
+        return np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
 
 
 class _Older:
@@ -134,7 +136,8 @@ def _read_older(path: str, data: bytes) -> Importance:
         calls = of.number("the number of calls", 0, (1 << 31) - 1)
         n_values = of.number("the number of values", 1, _VALUE_LIMIT)
         values = np.frombuffer(of.take(4 * n_values, "values"), "<f4").astype(np.float32)
-        weights[name] = values / np.float32(calls) if calls else values
+        with np.errstate(all="ignore"):
+            weights[name] = values / np.float32(calls) if calls else values
     if of.is_over:
         return Importance(path, weights, (), 0)
     n_chunks = of.number("the number of chunks", 0, (1 << 31) - 1)
