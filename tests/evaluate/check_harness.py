@@ -4,7 +4,6 @@ The package and what it needs take 600 MB, so `./test` does without; its model o
 """
 
 import json
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,8 @@ from ck.evaluate.harness import evaluate_tasks, harness_model, table
 from tests.frontend.folders import PROSE, TEMPLATE, add_tokenizer, byte_level, write_folder
 from tests.frontend.random_models import small
 
-pytestmark = [
-    pytest.mark.skipif("CK_HARNESS" not in os.environ, reason="make eval-tasks runs it"),
-    # The harness reads the descriptions of all its tasks, thousands of files, when asked for one of them.
-    pytest.mark.timeout(1800),
-]
+# The harness reads the descriptions of all its tasks, thousands of files, when asked for one of them.
+pytestmark = pytest.mark.timeout(1800)
 
 N_CTX = 96
 WORDS = PROSE.split()
