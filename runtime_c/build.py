@@ -33,7 +33,7 @@ ISA_FLAGS = {
     "avx512bw": AVX512_FLAGS,
     "avx512vnni": [*AVX512_FLAGS, "-mavx512vnni"],
 }
-SANITIZE_FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O2"]
+SANITIZE_FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1"]
 
 
 class BuildError(Exception):

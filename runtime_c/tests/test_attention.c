@@ -114,10 +114,10 @@ static void reference(const problem* p, int bytes, int64_t i, int64_t head, row*
     }
     memset(out->y, 0, sizeof out->y);
     for (int64_t at = from; at <= t; at++)
-        sum += exp(s[at] - top);
+        sum += s[at] = exp(s[at] - top);
     for (int64_t at = from; at <= t; at++)
         for (int64_t d = 0; d < p->head_dim; d++)
-            out->y[d] += exp(s[at] - top) / sum * (double)stored(p, p->v, bytes, at, h, d);
+            out->y[d] += s[at] / sum * (double)stored(p, p->v, bytes, at, h, d);
     free(s);
     // A dot of head_dim terms, doubled for mul and add apart, moves a weight by `most` times its relative
     // error; each of the t + 1 - from terms of the sums of weights and of values, |v| <= 1, rounds once or
