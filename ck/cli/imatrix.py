@@ -32,11 +32,14 @@ def command(model: str, file: str, output: Path, force: bool, as_json: bool, **g
     The text is read in windows as llama-imatrix reads it, and the file is one that it could have written:
     `ck quantize --imatrix` takes it, and so does llama-quantize.
     """
+    from ck.cli.options import find_model
     from ck.cli.output import mebibytes, write_json
-    from ck.train.export.importance_file import check_place, write_importance
+    from ck.train.export.checks import check_place
+    from ck.train.export.importance_file import write_importance
 
-    check_place(output, force=force)
-    sums = _measure(model, file, **given)
+    path = find_model(model)
+    check_place(output, force=force, sources=(path, Path(file)))
+    sums = _measure(model, path, file, **given)
     write_importance(output, sums.squares, sums.n_chunks, sums.n_ctx, [file])
     n_bytes = output.stat().st_size
     if as_json:
@@ -59,6 +62,7 @@ def command(model: str, file: str, output: Path, force: bool, as_json: bool, **g
 
 def _measure(
     model: str,
+    path: Path,
     file: str,
     ctx_size: int,
     chunks: int | None,
@@ -66,7 +70,6 @@ def _measure(
     threads: int | None,
     backend: str | None,
 ) -> "Sums":
-    from ck.cli.options import find_model
     from ck.cli.progress import Status
     from ck.cli.texts import read_text, text_name, warn_of_length
     from ck.evaluate.importance import sums_of
@@ -74,7 +77,7 @@ def _measure(
     from ck.frontend.model import open_file
     from ck.runtime.activations import compile_activations
 
-    text, source = read_text(file), open_file(find_model(model))
+    text, source = read_text(file), open_file(path)
     windows = cut(source.tokenizer(), text, text_name(file), ctx_size, chunks)
     warn_of_length(model, source.hyperparameters().context_length, ctx_size)
     with Status(f"loading {model}") as status:

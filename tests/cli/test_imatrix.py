@@ -80,6 +80,28 @@ def test_a_text_that_is_too_short_is_refused(ck_main: Any, tmp_path: Path) -> No
     assert ck_main("imatrix", "tiny.gguf", "-f", "text", "-o", "no/out.gguf").code == 2
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("tiny.gguf", "must be another file than what is read; choose another name"),
+        ("link", "must be another file than what is read; choose another name"),
+        ("folder", "must be a plain file to be replaced, found something else"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(
+    ck_main: Any, tmp_path: Path, output: str, message: str
+) -> None:
+    write_tiny(tmp_path / "tiny.gguf")
+    shutil.copy(DATA / "prose.txt", tmp_path / "text")
+    (tmp_path / "link").symlink_to("text")
+    (tmp_path / "folder").mkdir()
+    before = (tmp_path / "tiny.gguf").read_bytes(), (tmp_path / "text").read_bytes()
+    words = ("imatrix", "tiny.gguf", "-f", "text", "-c", "64", "--chunks", "2", "-o", output, "--force")
+    result = ck_main(*words)
+    assert (result.code, result.err) == (2, f"ck: {output}: {message}\n")
+    assert before == ((tmp_path / "tiny.gguf").read_bytes(), (tmp_path / "text").read_bytes())
+
+
 class Interpreted:
     """Sums over what enters each matrix of a model, by the interpreter of its graph."""
 

@@ -151,7 +151,12 @@ def test_a_model_is_not_written_over_itself(models: Models, ck_main: Any, tmp_pa
     os.link(model, link)
     result = ck_main("quantize", str(model), str(link), "--type", "q4_0", "--force")
     assert result.code == 2
-    assert result.err == f"ck: {link}: must be another file than the model itself; choose another name\n"
+    assert result.err == f"ck: {link}: must be another file than what is read; choose another name\n"
+    (tmp_path / "folder").mkdir()
+    result = ck_main("quantize", str(model), str(tmp_path / "folder"), "--type", "q4_0", "--force")
+    assert (result.code, result.err) == (
+        2, f"ck: {tmp_path}/folder: must be a plain file to be replaced, found something else\n"
+    )  # fmt: skip
     assert ck_main("quantize", str(model), "--type", "q4_0").err == (
         "ck: quantize: missing argument OUT, the file to write; see: ck quantize --help\n"
     )

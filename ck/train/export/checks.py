@@ -1,13 +1,14 @@
 """What every export asks of its model and of the place it is written to."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import MalformedError, UnsupportedError, UsageError
+from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.architectures import find_architecture
 from ck.frontend.architectures.outward import Outward, find_outward
 from ck.frontend.hyperparameters import HyperParameters
@@ -64,3 +65,19 @@ def check_parent(path: Path) -> None:
     """Raise UsageError unless `path` lies in a directory."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: must lie in a directory that exists, found no {path.parent}")
+
+
+def check_place(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
+    """Raise unless a file may be written at `path`, which is none of its `sources`.
+
+    UsageError: it is one, is a directory or a device, or lies in no directory. ConflictError: a file is
+    there, and not `force`.
+    """
+    check_parent(path)
+    if any(path.exists() and source.exists() and path.samefile(source) for source in sources):
+        raise UsageError(f"{path}: must be another file than what is read; choose another name")
+    if os.path.lexists(path) and not force:
+        raise ConflictError(f"{path}: must be a new file, found one; choose another name, or give --force")
+    # A directory takes no file's place, and a device would be replaced by a file.
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: must be a plain file to be replaced, found something else")

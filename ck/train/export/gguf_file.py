@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
-from ck.errors import ConflictError, UnsupportedError, UsageError
+from ck.errors import UnsupportedError, UsageError
 from ck.frontend.decays import is_filter, with_decays
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.hyperparameters import HyperParameters
@@ -18,7 +18,7 @@ from ck.frontend.model import GgufModel
 from ck.frontend.quantize import FALLBACKS, quantize_rows
 from ck.frontend.rope import DIVISORS
 from ck.frontend.vocabulary import read_vocabulary
-from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
+from ck.train.export.checks import Weights, check_place, checked_shapes, checked_tensor, outward_of
 from ck.train.export.gguf_header import write_header
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
@@ -54,9 +54,7 @@ def export_gguf(
     hp, weights = with_decays(hp, weights, logarithms=False)
     shapes = checked_shapes(hp, weights, vocabulary)
     _check_storage(storage, shapes)
-    check_parent(path)
-    if os.path.lexists(path) and not force:
-        raise ConflictError(f"{path}: must be a new file, found one; choose another name, or give --force")
+    check_place(path, force=force)
     keys: dict[str, Any] = {
         "general.name": name or path.stem,
         "general.file_type": STORAGE_TYPES[storage],

@@ -1,6 +1,5 @@
 """An importance matrix as a GGUF file, as llama-imatrix writes it. `ck/frontend/quantize` reads it."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import ConflictError
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.quantize.importance import CHUNK_COUNT, CHUNK_SIZE, COUNTS, DATASETS, SUMS
-from ck.train.export.checks import check_parent
 from ck.train.export.gguf_bytes import (
     header,
     number_value,
@@ -24,13 +21,6 @@ from ck.train.export.gguf_bytes import (
 )
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
-
-
-def check_place(path: Path, *, force: bool) -> None:
-    """Raise UsageError unless `path` lies in a directory, ConflictError for a file there and not `force`."""
-    check_parent(path)
-    if os.path.lexists(path) and not force:
-        raise ConflictError(f"{path}: must be a new file, found one; choose another name, or give --force")
 
 
 def write_importance(

@@ -4,7 +4,6 @@ Keys stay as they lie in the file, in their order; what the quantisation says of
 are ordered by block and name. The data, and each tensor's, begins at a multiple of the file's alignment.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
-from ck.errors import ConflictError, MalformedError, ResourceError, UnsupportedError, UsageError
+from ck.errors import MalformedError, ResourceError, UnsupportedError, UsageError
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.model import GgufModel
 from ck.frontend.quantize import quantize_rows
 from ck.frontend.quantize.importance import Importance
 from ck.frontend.quantize.mixes import EMBEDDING, Choice, FileType, chooser_of, in_file_order
 from ck.runtime.weights import dequantize
-from ck.train.export.checks import check_parent
+from ck.train.export.checks import check_place
 from ck.train.export.gguf_bytes import header, number_value, offsets, padded, pairs, tensor_info, text_value
 from ck.train.files import replacing
 from ck.train.rundir import disk_errors
@@ -166,11 +165,7 @@ def write_quantized(
     and not `force`, ResourceError before anything is written when the disk is too small, MalformedError for
     numbers that are not finite, UnsupportedError for some that a type cannot hold, MachineError.
     """
-    check_parent(path)
-    if path.exists() and any(path.samefile(part.path) for part in plan.file.parts):
-        raise UsageError(f"{path}: must be another file than the model itself; choose another name")
-    if os.path.lexists(path) and not force:
-        raise ConflictError(f"{path}: must be a new file, found one; choose another name, or give --force")
+    check_place(path, force=force, sources=(part.path for part in plan.file.parts))
     _check_room(plan, path)
     with disk_errors(path), replacing(path) as file, ThreadPoolExecutor(threads) as pool:
         file.write(plan.header)
