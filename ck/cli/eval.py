@@ -135,7 +135,7 @@ def _report_perplexity(
     from ck.evaluate.measure import perplexity, perplexity_of
 
     n_vocab, nll, running = compiled.exe.n_vocab, list["Values"](), list[float]()
-    with _line_on_stderr(), nullcontext() if save is None else writing(save, windows.ids, n_vocab) as writer:
+    with nullcontext() if save is None else writing(save, windows.ids, n_vocab) as writer, _line_on_stderr():
         for found in perplexity_of(compiled.exe, windows, writer):
             nll.append(found)
             running.append(perplexity(np.concatenate(nll)).value)

@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import MalformedError, ResourceError, UsageError
+from ck.errors import ConflictError, MalformedError, ResourceError, UsageError
 from ck.evaluate.log_probs import row_bytes, row_type
 from ck.evaluate.windows import MIN_WINDOW, n_scored
 
@@ -99,13 +99,18 @@ class BaseWriter:
 def writing(path: Path, ids: NDArray[np.int32], n_vocab: int) -> Generator[BaseWriter]:
     """A writer of the file at `path` for windows `ids` [N, C]; the file is there once the block is through.
 
-    Raises ResourceError when the disk has not the room, UsageError when there can be no such file.
+    An earlier such file is replaced. Raises ResourceError when the disk has not the room, UsageError when
+    there can be no such file, ConflictError for a file that holds something else, a text or a model perhaps.
     """
     n_chunks, n_ctx = ids.shape
     n_bytes = 4 * ids.size + n_chunks * n_scored(n_ctx) * row_bytes(n_vocab)
     # A device or a pipe would be replaced by a file.
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise UsageError(f"{path}: must be a plain file in a folder that exists, it is not")
+    if path.exists() and path.stat().st_size and not is_base_file(path):
+        raise ConflictError(
+            f"{path}: must be new or hold log probabilities, it does not; choose another name"
+        )
     if (free := shutil.disk_usage(path.parent).free) < n_bytes:
         raise ResourceError(
             f"{path}: needs {n_bytes / 1e6:.0f} MB of disk, {free / 1e6:.0f} MB are free; give fewer --chunks"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ck.errors import MalformedError, ResourceError, UsageError
+from ck.errors import ConflictError, MalformedError, ResourceError, UsageError
 from ck.evaluate import base_file
 from ck.evaluate.base_file import BaseFile, is_base_file, writing
 from ck.evaluate.log_probs import compress, expand
@@ -51,10 +51,23 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_a_block_that_fails_leaves_the_file_that_was(tmp_path: Path) -> None:
     path = tmp_path / "b.dat"
-    path.write_bytes(b"before")
+    path.write_bytes(before := b"_logits_ before")
     with pytest.raises(ZeroDivisionError), writing(path, np.zeros((1, 4), np.int32), 3):
         raise ZeroDivisionError
-    assert (path.read_bytes(), [p.name for p in tmp_path.iterdir()]) == (b"before", ["b.dat"])
+    assert (path.read_bytes(), [p.name for p in tmp_path.iterdir()]) == (before, ["b.dat"])
+
+
+def test_a_file_of_another_kind_is_kept(tmp_path: Path) -> None:
+    path, empty = tmp_path / "text", tmp_path / "empty"
+    path.write_text("what was to be read")
+    empty.touch()
+    ids = np.zeros((1, 4), np.int32)
+    with pytest.raises(ConflictError, match="must be new or hold log prob"), writing(path, ids, 3):
+        pass
+    assert path.read_text() == "what was to be read"
+    with writing(empty, ids, 3):
+        pass
+    assert is_base_file(empty)
 
 
 def test_no_room_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
