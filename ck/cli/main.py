@@ -172,6 +172,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno in RESOURCE_ERRORS | MACHINE_ERRORS:
         what = f"{error.filename}: " if error.filename else ""
         return f"{what}{error.strerror}", 8 if error.errno in RESOURCE_ERRORS else 6
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename)[:100]}..: a file's name must be shorter; give a path", 2
     return None
 
 

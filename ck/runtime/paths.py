@@ -15,11 +15,19 @@ from pathlib import Path
 from ck.errors import MachineError
 
 
+def given_path(text: str) -> Path:
+    """The path that a person wrote; a ~ at its start that is nobody's home directory stays as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def cache_root() -> Path:
     """The cache directory, absolute; it need not exist. Raises MachineError when there is no home for it."""
     own = os.environ.get("CK_CACHE_DIR")
     if own:
-        return Path(own).expanduser().absolute()
+        path = given_path(own)
+        if path.parts[0].startswith("~"):
+            raise MachineError(f"cache: CK_CACHE_DIR must be a directory, {path.parts[0]} is nobody's home")
+        return path.absolute()
     # The XDG specification has a relative path ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(xdg):

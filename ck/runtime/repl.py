@@ -14,6 +14,7 @@ from ck.errors import CkError, UsageError
 from ck.runtime.chat import Conversation
 from ck.runtime.chat_state import StateKeeper
 from ck.runtime.generate import Piece
+from ck.runtime.paths import given_path
 from ck.runtime.sampling import Sampler
 from ck.runtime.settings import change_setting, settings_line
 from ck.runtime.terminal import Display, ThoughtPrinter
@@ -237,7 +238,7 @@ class Repl:
 def _path(rest: str) -> Path:
     if not rest:
         raise UsageError("a file is required, as in /save talk.state")
-    return Path(rest).expanduser()
+    return given_path(rest)
 
 
 def _limit(value: str) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from ck.errors import MalformedError, UsageError
 from ck.runtime.fetch import Progress, is_pulled, model_path, pull, silent
 from ck.runtime.known_models import known_models
-from ck.runtime.paths import cache_root
+from ck.runtime.paths import cache_root, given_path
 
 
 def resolve_model(argument: str, progress: Progress = silent, locked: bool = False) -> Path:
@@ -50,7 +50,7 @@ def resolve_adapter(argument: str | os.PathLike[str]) -> Path:
     A path to nothing is returned as it is. Raises as `resolve_model`.
     """
     text = os.fspath(argument)
-    path = Path(text).expanduser()
+    path = given_path(text)
     if "://" not in text and path.exists():
         return path
     from ck.runtime.hub_client import endpoint
@@ -65,7 +65,7 @@ def resolve_adapter(argument: str | os.PathLike[str]) -> Path:
 def _on_disk(argument: str) -> Path | None:
     if not argument:
         return None
-    path = Path(argument).expanduser()
+    path = given_path(argument)
     if is_model_folder(path):
         return path
     run = run_directory(argument)
@@ -86,7 +86,7 @@ def run_directory(argument: str) -> Path | None:
 
     A folder without run.json gives way to the run of that name; a file and a folder with one do not.
     """
-    path = Path(argument).expanduser()
+    path = given_path(argument)
     if (path / "run.json").is_file():
         return path
     run = cache_root() / "train" / argument

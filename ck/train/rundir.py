@@ -29,7 +29,7 @@ from typing import Any, cast
 
 from ck.errors import CkError, ConflictError, MachineError, MalformedError, ResourceError, UsageError
 from ck.frontend.gguf.cursor import shown
-from ck.runtime.paths import cache_root, private_dir
+from ck.runtime.paths import cache_root, given_path, private_dir
 from ck.train.files import UNFINISHED, replacing
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -175,7 +175,7 @@ def _check_apart(path: Path, data: Sequence[Path]) -> None:
 
 def _locate(name: str) -> Path:
     if _is_path(name):
-        path = Path(name).expanduser().absolute()
+        path = given_path(name).absolute()
         if path == path.parent:
             raise UsageError(f"--run: must be a directory of the run's own, found {name}; give it a name")
         return path

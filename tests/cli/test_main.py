@@ -106,6 +106,11 @@ ENDINGS: list[tuple[BaseException, int, str]] = [
     ),
     (OSError(errno.ENOSPC, "No space left on device", "/x"), 8, "ck: /x: No space left on device\n"),
     (PermissionError(errno.EACCES, "Permission denied", "/x"), 6, "ck: /x: Permission denied\n"),
+    (
+        OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300),
+        2,
+        f"ck: {'a' * 100}..: a file's name must be shorter; give a path\n",
+    ),
     (KeyboardInterrupt(), 130, "ck: interrupted\n"),
 ]
 

@@ -210,6 +210,7 @@ REFUSED: list[tuple[str, type[Exception], str]] = [
     ("smolm2-135m", UsageError, "no such file; did you mean smollm2-135m?"),
     ("missing.gguf", UsageError, "no such file; give a .gguf file, a model folder, a run dir"),
     ("", UsageError, "no such file"),
+    ("~nobody-has-this-name/x.gguf", UsageError, "no such file"),
 ]
 
 

@@ -172,6 +172,7 @@ def test_save_and_load(tmp_path: Path) -> None:
             {"n_ctx": 300},
             "talk.state: must be of a program with -c 300 --kv f16 and 1 caches, it is of one with -c 400",
         ),
+        ("/load ~nobody-has-this-name/talk", {}, "talk: must be a file that can be read, No such file"),
         ("/load FILE", {"base": True}, "talk.state: must be of raw text, as there is no chat template"),
     ],
 )
