@@ -135,11 +135,7 @@ class CachedRepository:
             # A branch x may have been there once, and x/y now: then the cache does not have this one's name.
             with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(prefix=".ck-", dir=path.parent)
-                with os.fdopen(handle, "w") as out:
-                    out.write(commit)
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
+                _write_text(path, commit)
 
     def commits(self) -> dict[str, str]:
         """The commits that there is something of, each with a revision that means it, or with itself."""
@@ -246,6 +242,19 @@ def cached_repositories() -> Iterator[CachedRepository]:
         _, org, name = path.name.split("--", 2)
         if path.is_dir() and parse_hub_name(f"{org}/{name}") is not None:
             yield CachedRepository(f"{org}/{name}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Replace the file at `path`, whole or not at all, for all to read."""
+    handle, temporary = tempfile.mkstemp(prefix=".ck-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _digest_of(path: Path) -> str:

@@ -30,6 +30,8 @@ LISTING_LIMIT_BYTES, LISTING_LIMIT_S = 32 << 20, 120.0
 _FILES_LIMIT = 50_000
 _SIZE_LIMIT_BYTES = 1 << 45
 DEFAULT_TIMEOUT_S = 10.0
+# More than this a socket may not take.
+_TIMEOUT_LIMIT_S = 86_400
 # Attempts at one answer that bring nothing new, and the pauses between them.
 WAITS_S = (0.5, 1.0, 2.0, 4.0)
 # A connection must bring so many bytes in so many seconds, or it counts as broken.
@@ -38,6 +40,7 @@ STALL_S, STALL_BYTES = 30.0, 4096
 _WORTH_BYTES = 1 << 20
 # What answers for the hub beside the endpoint.
 _HUB_ORIGINS = (("https", "huggingface.co"), ("https", "hf.co"))
+_NO_ENDPOINT = "HF_ENDPOINT: must be a web address, such as https://huggingface.co, it is none"
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,14 @@ class Listing:
 
 
 def endpoint() -> str:
-    """HF_ENDPOINT, or the public hub."""
-    return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    """HF_ENDPOINT, or the public hub. Raises UsageError for what cannot even be taken apart."""
+    address = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    try:
+        # Asked for, a port is looked at.
+        _ = urlsplit(address).port
+    except ValueError:
+        raise UsageError(_NO_ENDPOINT) from None
+    return address
 
 
 def offline() -> bool:
@@ -232,7 +241,7 @@ class HubClient:
 def timeout_s() -> float:
     """HF_HUB_DOWNLOAD_TIMEOUT: how long nothing may come."""
     text = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or ""
-    return float(text) if text.isdecimal() and int(text) else DEFAULT_TIMEOUT_S
+    return float(min(int(text), _TIMEOUT_LIMIT_S)) if text.isdecimal() and int(text) else DEFAULT_TIMEOUT_S
 
 
 class _Unfit(ValueError):
@@ -278,7 +287,7 @@ def _host(address: str) -> str:
     """What a message may show of an address. Raises UsageError when it is none."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("HF_ENDPOINT: must be a web address, such as https://huggingface.co, it is none")
+        raise UsageError(_NO_ENDPOINT)
     return parts.netloc.rpartition("@")[2]
 
 

@@ -253,6 +253,9 @@ def test_a_file_of_no_bytes(hub: HubServer) -> None:
 def test_a_revision_with_a_slash(hub: HubServer) -> None:
     assert resolve_model("hf://org/name@v1%2Fx/m-Q8_0.gguf").read_bytes() == OTHER
     assert (CACHED.path / "refs" / "v1" / "x").read_text() == COMMIT
+    # A name that a folder has is not kept, and nothing else is in its place.
+    CACHED.set_commit("v1", COMMIT)
+    assert [path.name for path in (CACHED.path / "refs").rglob("*")] == ["v1", "x"]
 
 
 def test_the_token_goes_to_the_hub_alone(hub: HubServer, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:

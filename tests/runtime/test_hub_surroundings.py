@@ -28,6 +28,11 @@ def test_nobody_listens(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None
         fails("takes no connection; check the network and HF_ENDPOINT")
 
 
+def test_a_timeout_of_ages(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "9" * 20)
+    assert resolve_model("org/name").read_bytes() == LARGE
+
+
 def test_no_address(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -92,7 +97,18 @@ def test_a_cache_that_cannot_be_one(hub: HubServer, tmp_path: Path, monkeypatch:
     fails("file: must be a writable directory, not a directory; set HF_HUB_CACHE", MachineError)
 
 
-@pytest.mark.parametrize("address", ["hub.test", "https://", "ftp://hub.test", "s3cr3t"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hub.test",
+        "https://",
+        "ftp://hub.test",
+        "s3cr3t",
+        "http://hub.test:99999",
+        "http://h:s3cr3t",
+        "http://[::1",
+    ],
+)
 def test_an_endpoint_that_is_none(address: str, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", address)
     fails("HF_ENDPOINT: must be a web address, such as https://huggingface.co, it is none", UsageError)
