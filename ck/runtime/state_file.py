@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import MalformedError, ResourceError, UnsupportedError, UsageError
+from ck.errors import ConflictError, MalformedError, ResourceError, UnsupportedError, UsageError
 from ck.ir.rt.slots import CacheSlot
 from ck.runtime.executable import Saved
 
@@ -70,7 +70,12 @@ class ChatState:
 
 
 def write_state(path: Path, identity: StateIdentity, state: ChatState) -> int:
-    """Write the file at `path`, whole or not at all; its bytes. Raises UsageError, ResourceError."""
+    """Write the file at `path`, whole or not at all; its bytes.
+
+    An earlier state is replaced. Raises UsageError, ResourceError, ConflictError for a file of another kind.
+    """
+    if not _is_free(path):
+        raise ConflictError(f"{path.name}: must be new or a state file of ck, it is not; choose another name")
     fields = {
         **identity.as_json(),
         "tokens": state.tokens,
@@ -219,6 +224,19 @@ def _whole(slot: CacheSlot, part: NDArray[np.uint8], high: int) -> NDArray[np.ui
     raw = np.zeros(slot.n_bytes, np.uint8)
     raw.reshape(planes, -1, size)[:, :n] = part.reshape(planes, n, size)
     return raw
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a state may take this place: nothing is there, nothing is in it, or an earlier state."""
+    try:
+        if not path.is_file():
+            # A directory is refused where it is to be replaced, a device here.
+            return not path.exists() or path.is_dir()
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) in (b"", MAGIC)
+    except OSError:
+        # What is wrong with it is said where it is written.
+        return True
 
 
 def _replace(path: Path, parts: list[Any]) -> None:

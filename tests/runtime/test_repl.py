@@ -1,6 +1,7 @@
 """A chat by lines: commands, what they print, and what they leave."""
 
 import io
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,19 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert later.talk.session.stats.n_cached == len(first.exe.tokens) > 20
     assert later.exe.fed == later.exe.tokens[len(first.exe.tokens) :]
     assert chat(f"/load {file}\n/regen\n").out == f"{REPLY}\n"
+    assert chat(f"Hi\n/save {file}\n").code == 0
+
+
+def test_save_keeps_a_file_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("model.gguf", "pipe"):
+        run = chat(f"Hi\n/save {tmp_path / name}\n")
+        assert run.code == 9
+        assert f"ck: {name}: must be new or a state file of ck, it is not" in run.err
+    assert (tmp_path / "model.gguf").read_bytes() == b"GGUF"
+    assert chat(f"Hi\n/save {tmp_path}/empty\n").code == 0
 
 
 @pytest.mark.parametrize(
