@@ -178,6 +178,9 @@ def _explain(error: Exception) -> tuple[str, int] | None:
 
 
 def _usage_line(error: click.ClickException) -> str:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and isinstance(error.ctx.command, click.Group):
+        names = ", ".join(error.ctx.command.list_commands(error.ctx))
+        return f"{error.ctx.info_name}: needs one of {names}; see: {error.ctx.command_path} --help"
     message = " ".join(error.format_message().split()).rstrip(".").replace(". Did you", "; did you")
     line = message[:1].lower() + message[1:]
     context = error.ctx if isinstance(error, click.UsageError) else None

@@ -75,6 +75,11 @@ def test_an_unknown_verb_names_the_nearest(word: str, words: str, ck_main: Any) 
     assert result.err.count("\n") == 1
 
 
+def test_a_verb_of_several_names_them(ck_main: Any) -> None:
+    line = "ck: cache: needs one of ls, prune, rm, verify; see: ck cache --help\n"
+    assert ck_main("cache") == (2, "", line)
+
+
 def test_version(ck_main: Any) -> None:
     assert ck_main("--version") == (0, f"ck {ck.__version__}\n", "")
 
