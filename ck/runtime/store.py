@@ -66,8 +66,8 @@ class StoredProgram:
 
 
 def digest(*parts: object) -> str:
-    """SHA-256, in hex, over the parts' texts."""
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+    """SHA-256, in hex, over the parts' texts; names of files in them may be no UTF-8."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()
 
 
 def find(front_key: str) -> StoredProgram | None:

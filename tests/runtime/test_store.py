@@ -1,6 +1,7 @@
 """Programs on disk: what is damaged is made again, and a full disk is one line."""
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,3 +33,7 @@ def test_a_full_disk_is_one_line(
     with pytest.raises(ResourceError, match="programs: No space left on device; free"):
         ck.compile(cut("smollm2-135m", 1, 4096), context_len=64)
     assert not list((tmp_path / "cache" / "programs").glob(".new-*"))
+
+
+def test_a_digest_takes_names_that_are_no_utf8() -> None:
+    assert store.digest(os.fsdecode(b"\xfe.gguf")) != store.digest("?.gguf")

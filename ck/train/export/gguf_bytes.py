@@ -13,8 +13,8 @@ _VERSION = 3
 
 
 def text(value: str) -> bytes:
-    """A length and UTF-8."""
-    data = value.encode()
+    """A length and UTF-8; a file's name that is none, as the system gives it, has ? for what is not."""
+    data = value.encode(errors="replace")
     return struct.pack("<Q", len(data)) + data
 
 

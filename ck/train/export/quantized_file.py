@@ -149,7 +149,7 @@ def _said_of(importance: Importance) -> dict[str, bytes]:
 
 def _cut_text(value: str) -> bytes:
     # A character that the limit cuts through goes whole.
-    return text_value(value.encode()[:_TEXT_LIMIT_BYTES].decode(errors="ignore"))
+    return text_value(value.encode(errors="replace")[:_TEXT_LIMIT_BYTES].decode(errors="ignore"))
 
 
 def _silent(done: int, total: int) -> None:
