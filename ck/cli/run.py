@@ -4,7 +4,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -95,8 +95,13 @@ def _prompt(options: RunOptions) -> str | None:
     if options.prompt is not None:
         raise click.UsageError("--prompt and --file exclude each other")
     if options.file == "-":
-        return sys.stdin.read().removesuffix("\n")
+        return _stdin().read().removesuffix("\n")
     return _read_text(options.file).removesuffix("\n")
+
+
+def _stdin() -> TextIO:
+    # Started with standard input closed, Python has none.
+    return sys.stdin or io.StringIO()
 
 
 def _read_text(path: str) -> str:
@@ -177,9 +182,7 @@ def _display(options: RunOptions) -> "Display":
 def _chat(conversation: "Conversation", sampler: "Sampler", model: "Model", options: RunOptions) -> None:
     from ck.runtime.repl import Repl
 
-    # Started with standard input closed, Python has none.
-    source = sys.stdin or io.StringIO()
-    repl = Repl(conversation, sampler, model.keeper, options.predict, _display(options), source)
+    repl = Repl(conversation, sampler, model.keeper, options.predict, _display(options), _stdin())
     code = repl.run()
     if code:
         raise click.exceptions.Exit(code)

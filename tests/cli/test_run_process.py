@@ -60,11 +60,12 @@ def test_a_full_context_ends_the_turn_and_not_the_chat() -> None:
     assert "/reset forgets the conversation" in err
 
 
-def test_no_standard_input_is_an_empty_one() -> None:
+@pytest.mark.parametrize(("words", "answer"), [("", ""), ("-f -", f"{REPLY}\n")])
+def test_no_standard_input_is_an_empty_one(words: str, answer: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = ["sh", "-c", f'exec "{sys.executable}" "{STAND_IN}" run "{STAND_IN}" <&-']
+    command = ["sh", "-c", f'exec "{sys.executable}" "{STAND_IN}" run "{STAND_IN}" {words} <&-']
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, b"")
+    assert (done.returncode, done.stdout.decode()) == (0, answer)
 
 
 def test_standard_input_as_one_prompt() -> None:
