@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.stand_in import REPLY
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
