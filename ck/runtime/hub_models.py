@@ -10,7 +10,7 @@ from ck.errors import CkError
 from ck.runtime.hub_cache import CachedRepository, cached_repositories, has_digest, is_digest
 from ck.runtime.hub_files import choose_model, whole_models
 from ck.runtime.hub_name import DEFAULT_REVISION, HubName
-from ck.runtime.paths import models_dir
+from ck.runtime.paths import models_dir, tree_bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def partial_downloads() -> list[Path]:
 
 def repository_bytes(repository: CachedRepository) -> int:
     """Bytes of its contents, whole and begun."""
-    return sum(path.lstat().st_size for path in (repository.path / "blobs").glob("*"))
+    return tree_bytes(repository.path / "blobs")
 
 
 def remove_repository(repository: CachedRepository) -> None:

@@ -10,6 +10,7 @@ programs found there are loaded into this process.
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ck.errors import MachineError
@@ -80,3 +81,14 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def tree_bytes(path: Path) -> int:
+    """Bytes of the files at and under `path`."""
+    inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    total = 0
+    for file in inside if path.is_dir() else [path]:
+        # Another process may move and delete while this looks.
+        with suppress(FileNotFoundError):
+            total += os.lstat(file).st_size
+    return total

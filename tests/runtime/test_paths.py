@@ -60,3 +60,23 @@ def test_another_users_directory_is_refused(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with pytest.raises(MachineError, match=f"must belong to user {owner + 1}, belongs to {owner}"):
         paths.models_dir()
+
+
+def test_what_goes_while_it_is_counted_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "sub/b", "c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(10))
+    (tmp_path / "link").symlink_to("sub")
+    assert paths.tree_bytes(tmp_path / "a") == 10
+    assert paths.tree_bytes(tmp_path / "none") == 0
+    look = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        if path.endswith("c"):
+            os.unlink(path)
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert paths.tree_bytes(tmp_path) == 20
