@@ -101,6 +101,8 @@ def kld(
 
     options, text = take(ProgramOptions, given), take(Text, given)
     if base is None:
+        if base_dtype is not None:
+            raise click.UsageError("--base-dtype needs --base; the type of MODEL is --dtype")
         _save(model, options, text, adapter, save_base, as_json)
     elif is_base_file(Path(base)):
         if save_base is not None or text.file is not None or base_dtype is not None:

@@ -144,6 +144,9 @@ def test_errors_are_one_line(ck: Run, models: tuple[str, str], text: str, tmp_pa
         ("ppl", base, "-f", str(latin), "-c", "16"): (3, f"ck: {latin}: must be UTF-8, byte 3 is not"),
         ("ppl", base, "-f", text, "-c", "2"): (2, "ck: ppl: invalid value for '-c'"),
         ("kld", base): (2, "ck: kld: --base or --save-base is required"),
+        ("kld", base, "--save-base", "x", "-f", text, "--base-dtype", "f32"): (
+            2, "ck: kld: --base-dtype needs --base; the type of MODEL is --dtype",
+        ),
         ("kld", base, "--save-base", "x"): (2, "ck: kld: -f is required: the text to read"),
         ("kld", base, "--save-base", text, "-f", text, "-c", "16"): (9, f"ck: {text}: must be new or hold"),
         ("kld", base, "--base", recorded_base, "-f", text): (2, f"ck: kld: {recorded_base} holds a text"),
