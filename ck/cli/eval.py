@@ -134,6 +134,7 @@ def _report_perplexity(
 
     from ck.cli.output import write_json
     from ck.evaluate.base_file import writing
+    from ck.evaluate.estimate import finite
     from ck.evaluate.measure import perplexity, perplexity_of
 
     n_vocab, nll, running = compiled.exe.n_vocab, list["Values"](), list[float]()
@@ -146,8 +147,9 @@ def _report_perplexity(
     estimate = perplexity(scored)
     if as_json:
         facts = {"model": name, **_sizes(windows), "n_scored": len(scored)}
-        figures = {"ppl": estimate._asdict(), "mean_nll": float(scored.mean()), "running_ppl": running}
-        write_json({**facts, **figures})
+        ppl = {name: finite(value) for name, value in estimate._asdict().items()}
+        figures = {"mean_nll": float(scored.mean()), "running_ppl": [*map(finite, running)]}
+        write_json({**facts, "ppl": ppl, **figures})
     else:
         click.echo(f"Final estimate: PPL = {estimate.value:.4f} +/- {estimate.uncertainty:.5f}")
 

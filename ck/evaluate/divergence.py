@@ -23,6 +23,7 @@ from ck.evaluate.estimate import (
     Values,
     covariance,
     exponential,
+    finite,
     mean,
     root_mean_square,
     share,
@@ -120,9 +121,9 @@ def statistics(of: Compared) -> dict[str, list[Figure]]:
 def as_json(found: Mapping[str, list[Figure]]) -> dict[str, Any]:
     """Every figure by its key; what is no number becomes null."""
     return {
-        figure.key: _number(figure.value)
+        figure.key: finite(figure.value)
         if figure.uncertainty is None
-        else {"value": _number(figure.value), "uncertainty": _number(figure.uncertainty)}
+        else {"value": finite(figure.value), "uncertainty": finite(figure.uncertainty)}
         for figures in found.values()
         for figure in figures
     }
@@ -168,10 +169,6 @@ def _percentiles(key: str, label: str, of: Values, wanted: Iterable[float], perc
 
 def _figure(key: str, label: str, of: Estimate, percent: bool = False) -> Figure:
     return Figure(key, label, of.value, of.uncertainty, percent)
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _shown(figure: Figure) -> str:

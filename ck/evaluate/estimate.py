@@ -56,3 +56,8 @@ def share(n_true: int, n: int) -> Estimate:
     """The part of `n` trials, n above 0, that `n_true` are; of one trial the uncertainty is 0."""
     part = n_true / n
     return Estimate(part, math.sqrt(part * (1 - part) / (n - 1)) if n > 1 else 0.0)
+
+
+def finite(value: float) -> float | None:
+    """A figure as JSON has it, which knows neither infinity nor NaN: those are null."""
+    return value if math.isfinite(value) else None

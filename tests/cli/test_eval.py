@@ -15,6 +15,7 @@ from ck.cli.options import compile_model
 from ck.evaluate.base_file import BaseFile
 from ck.evaluate.log_probs import expand
 from ck.evaluate.windows import n_scored
+from ck.frontend.gguf import GgufFile
 from tests.evaluate.recorded import DATA, N_CHUNKS, N_CTX, TEXT, write_models
 from tests.frontend.make_gguf import write_tiny
 
@@ -209,3 +210,17 @@ def test_a_text_from_standard_input(
         piped = ck("ppl", models[0], "-f", "-", *WINDOWS, *F32)
     assert piped.code == 0, piped.err
     assert piped.out == ck("ppl", models[0], "-f", text, *WINDOWS, *F32).out
+
+
+def test_a_perplexity_beyond_all_numbers_is_null_in_json(
+    ck: Run, models: tuple[str, str], text: str, tmp_path: Path
+) -> None:
+    base, far = Path(models[0]), tmp_path / "far.gguf"
+    norm = GgufFile(base).tensors["output_norm.weight"]
+    data, at = bytearray(base.read_bytes()), slice(norm.offset, norm.offset + norm.n_bytes)
+    data[at] = (np.frombuffer(data[at], np.float32) * np.float32(1e5)).tobytes()
+    far.write_bytes(data)
+    done = ck("ppl", str(far), "-f", text, "-c", "16", "--chunks", "2", "--json")
+    found = json.loads(done.out, parse_constant=pytest.fail)
+    assert (found["ppl"]["value"], found["running_ppl"]) == (None, [None, None])
+    assert found["mean_nll"] > 1000
