@@ -64,7 +64,7 @@ def library_sources() -> list[Path]:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 
@@ -76,15 +76,16 @@ def _is_current(target: Path, stamp: str) -> bool:
         return False
     made = target.stat().st_mtime_ns
     names = depfile.read_text().replace("\\ ", "\0").replace("\\\n", " ").partition(":")[2].split()
-    paths = [Path(name.replace("\0", " ")) for name in names]
+    paths = [HERE / name.replace("\0", " ") for name in names]
     return all(path.exists() and path.stat().st_mtime_ns <= made for path in paths)
 
 
 def _compile(compiler: str, source: Path, build_dir: Path, extra: list[str]) -> Path:
     """Compile one source unless its object is current. Returns the object's path."""
     target = build_dir / source.relative_to(HERE).with_suffix(".o")
-    flags = [*BASE_FLAGS, *isa_flags(source), *extra, f"-I{HERE}"]
-    command = [compiler, *flags, "-c", str(source)]
+    # Without the name of a directory, so that objects stay current in a copy of the tree.
+    flags = [*BASE_FLAGS, *isa_flags(source), *extra, "-I."]
+    command = [compiler, *flags, "-c", str(source.relative_to(HERE))]
     stamp = hashlib.sha256("\0".join(command).encode()).hexdigest()
     if _is_current(target, stamp):
         return target
@@ -112,7 +113,8 @@ def build(out_dir: Path, build_dir: Path | None = None, jobs: int | None = None)
 
     Objects are kept in `build_dir` (default build/runtime_c beside runtime_c). Raises BuildError.
     """
-    objects = compile_all(library_sources(), build_dir or HERE.parent / "build" / "runtime_c", [], jobs)
+    out_dir, build_dir = out_dir.resolve(), (build_dir or HERE.parent / "build" / "runtime_c").resolve()
+    objects = compile_all(library_sources(), build_dir, [], jobs)
     out_dir.mkdir(parents=True, exist_ok=True)
     library, fresh = out_dir / LIBRARY, out_dir / f".{LIBRARY}.{os.getpid()}"
     _run([find_compiler(), "-shared", "-pthread", "-Wl,--no-undefined", *map(str, objects), "-o", str(fresh)])

@@ -20,6 +20,8 @@ from tests.train.small_runs import corpus, options, words
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ("ck", "runtime_c", "pyproject.toml", "README.md", "LICENSE")
+# Of the library, so that it is linked again and only compiled where a source has changed.
+OBJECTS = Path("build") / "runtime_c"
 PROMPT = "The capital of France is"
 # The command `ck`, in a process that tells which programs it started.
 WATCHED = """
@@ -55,6 +57,8 @@ def _install(folder: Path) -> None:
             shutil.copytree(source, copy, ignore=ignored)
         else:
             shutil.copy(source, copy)
+    if (ROOT / OBJECTS).is_dir():
+        shutil.copytree(ROOT / OBJECTS, folder / "source" / OBJECTS)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     built = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, folder / "source"]
     subprocess.run(built, check=True, timeout=600)

@@ -25,6 +25,9 @@ FEEDS = (
 )  # fmt: skip
 LENGTHS = ["2:512:1", "1:512:63", "2:64:64", "2:512:65", "1:512:513", "2:decode:65", "1:cached:513"]
 WAYS = [f"{feed}:{LONG}" for feed in FEEDS] + LENGTHS
+# Paths that this machine does not take by itself: token by token, what goes round the short ring.
+SLOW = {"2:1", "1:decode"}
+WAYS_MASKED = [f"{feed}:{SHORT if feed in SLOW else LONG}" for feed in FEEDS] + LENGTHS
 # The portable path is slow: the whole text three times, the other ways on its beginning.
 WAYS_SCALAR = [
     f"2:512:{SHORT}", f"1:chunk-64:{SHORT}", "1:512:513", "1:1:64", "2:1:65", "1:7:65", "2:7:64", "1:64:65",
@@ -45,7 +48,7 @@ def digests(path: Path, mask: str, ways: list[str]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("mask", PATHS, ids=lambda mask: mask or "all")
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_do_not_depend_on_how_a_text_is_fed(name: str, mask: str, cut: Callable[..., Path]) -> None:
-    first, *others = WAYS_SCALAR if mask == "scalar" else WAYS
+    first, *others = WAYS_SCALAR if mask == "scalar" else WAYS_MASKED if mask else WAYS
     results = digests(cut(name, PATTERN_LAYERS[name], N_VOCAB), mask, [first, *others])
     want = results[first]
     assert len(set(want)) == len(want) == int(first.split(":")[2])
