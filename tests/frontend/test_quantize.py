@@ -8,6 +8,7 @@ import pytest
 from gguf import GGMLQuantizationType, dequantize, quantize
 
 from ck.dtypes import BY_NAME
+from ck.errors import UnsupportedError
 from ck.frontend.quantize import quantize_rows
 from tests.train import quantized
 
@@ -74,3 +75,9 @@ def test_floats_are_the_nearest(name: str) -> None:
     rows = np.concatenate([numbers(), numbers() * np.float32(1e-6), numbers() * np.float32(6e4)])
     found = quantize_rows(rows, BY_NAME[name])
     assert np.array_equal(found, quantize(rows, GGMLQuantizationType(BY_NAME[name].ggml_id)).view(np.uint8))
+
+
+def test_importance_beyond_the_range_is_named() -> None:
+    rows, importance = np.ones((2, 32), np.float32), np.full(32, 3e38, np.float32)
+    with pytest.raises(UnsupportedError, match=r"found 1 with importance up to 3e\+38; choose bf16"):
+        quantize_rows(rows, BY_NAME["q4_0"], importance)

@@ -56,9 +56,11 @@ def quantize_rows(values: Rows, storage: StorageType, importance: Rows | None = 
         with np.errstate(over="raise"):
             return _rows(values, storage, importance)
     except FloatingPointError:
-        found = np.abs(values).max()
+        found = f"found {np.abs(values).max():.6g}"
+        if importance is not None:
+            found += f" with importance up to {importance.max():.6g}"
         raise UnsupportedError(
-            f"{storage.name} has a smaller range than the numbers, found {found:.6g}; choose bf16"
+            f"{storage.name} has a smaller range than the numbers, {found}; choose bf16"
         ) from None
 
 
