@@ -31,6 +31,8 @@ def command(name: str, adapter: bool, as_json: bool) -> None:
 
     model = known_models().get(name)
     if model is not None:
+        if adapter:
+            raise UsageError(f"{name}: must be an adapter on the hub with --adapter, it is a model")
         _pull_known(model, as_json)
         return
     found = parse_hub_name(name, endpoint())

