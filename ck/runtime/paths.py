@@ -25,10 +25,10 @@ def cache_root() -> Path:
     """The cache directory, absolute; it need not exist. Raises MachineError when there is no home for it."""
     own = os.environ.get("CK_CACHE_DIR")
     if own:
-        path = given_path(own)
-        if path.parts[0].startswith("~"):
-            raise MachineError(f"cache: CK_CACHE_DIR must be a directory, {path.parts[0]} is nobody's home")
-        return path.absolute()
+        if own.startswith("~") and given_path(own) == Path(own):
+            home = Path(own).parts[0]
+            raise MachineError(f"cache: CK_CACHE_DIR must be a directory, {home} is nobody's home")
+        return given_path(own).absolute()
     # The XDG specification has a relative path ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(xdg):

@@ -25,6 +25,8 @@ def test_order_of_variables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert paths.cache_root() == home / "x dg" / "ck"
     monkeypatch.setenv("CK_CACHE_DIR", "~/own")
     assert paths.cache_root() == home / "own"
+    monkeypatch.setenv("CK_CACHE_DIR", ".")
+    assert paths.cache_root() == Path.cwd()
     monkeypatch.setenv("CK_CACHE_DIR", "~nobody-has-this-name/own")
     with pytest.raises(MachineError, match="must be a directory, ~nobody-has-this-name is nobody's home"):
         paths.cache_root()
