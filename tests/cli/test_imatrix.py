@@ -81,6 +81,17 @@ def test_a_text_that_is_too_short_is_refused(ck_main: Any, tmp_path: Path) -> No
     assert ck_main("imatrix", "tiny.gguf", "-f", "text", "-o", "no/out.gguf").code == 2
 
 
+def test_a_place_that_is_read_only_is_known_before(
+    ck_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny(tmp_path / "tiny.gguf")
+    # Root may write anywhere, so the system is asked for another user.
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    result = ck_main("imatrix", "tiny.gguf", "-f", "none", "-o", "out.gguf")
+    assert result.code == 6
+    assert result.err == "ck: out.gguf: must lie in a directory that can be written, . can not\n"
+
+
 def test_files_whose_names_are_no_utf8(ck_main: Any, tmp_path: Path) -> None:
     write_tiny(tmp_path / "tiny.gguf")
     text, out = os.fsdecode(b"\xff.txt"), os.fsdecode(b"\xfe.gguf")

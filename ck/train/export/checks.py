@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ck.errors import ConflictError, MalformedError, UnsupportedError, UsageError
+from ck.errors import ConflictError, MachineError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.architectures import find_architecture
 from ck.frontend.architectures.outward import Outward, find_outward
 from ck.frontend.hyperparameters import HyperParameters
@@ -71,7 +71,7 @@ def check_place(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> Non
     """Raise unless a file may be written at `path`, which is none of its `sources`.
 
     UsageError: it is one, is a directory or a device, or lies in no directory. ConflictError: a file is
-    there, and not `force`.
+    there, and not `force`. MachineError: the directory is read-only.
     """
     check_parent(path)
     if any(path.exists() and source.exists() and path.samefile(source) for source in sources):
@@ -81,3 +81,6 @@ def check_place(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> Non
     # A directory takes no file's place, and a device would be replaced by a file.
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: must be a plain file to be replaced, found something else")
+    # Known before what may take hours.
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise MachineError(f"{path}: must lie in a directory that can be written, {path.parent} can not")
