@@ -36,6 +36,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_BYTES = 1 << 20
 _PART_ENDING = ".ck.incomplete"
+# What a process that was killed may leave of a file that it was about to rename.
+_SCRATCH = ".ck-"
 
 
 class Hasher(Protocol):
@@ -143,7 +145,9 @@ class CachedRepository:
         names = {
             commit: str(path.relative_to(refs))
             for path in sorted(refs.rglob("*"), reverse=True)
-            if path.is_file() and (commit := self.commit_of(str(path.relative_to(refs))))
+            if not path.name.startswith(_SCRATCH)
+            and path.is_file()
+            and (commit := self.commit_of(str(path.relative_to(refs))))
         }
         found = sorted(path.name for path in (self.path / "snapshots").glob("*") if is_commit(path.name))
         return {commit: names.get(commit, commit) for commit in found}
@@ -167,7 +171,7 @@ class CachedRepository:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         blob = self.blob(file.digest)
-        temporary = Path(tempfile.mkdtemp(prefix=".ck-", dir=self.path)) / "link"
+        temporary = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.path)) / "link"
         try:
             _link_or_copy(blob, os.path.relpath(blob, path.parent), temporary)
             os.replace(temporary, path)
@@ -246,7 +250,7 @@ def cached_repositories() -> Iterator[CachedRepository]:
 
 def _write_text(path: Path, text: str) -> None:
     """Replace the file at `path`, whole or not at all, for all to read."""
-    handle, temporary = tempfile.mkstemp(prefix=".ck-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=_SCRATCH, dir=path.parent)
     try:
         with os.fdopen(handle, "w") as out:
             out.write(text)

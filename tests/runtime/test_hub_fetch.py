@@ -250,6 +250,12 @@ def test_a_file_of_no_bytes(hub: HubServer) -> None:
     assert resolve_model("hf://org/name/empty.gguf").read_bytes() == b""
 
 
+def test_what_a_killed_process_leaves_beside_revisions_is_none(hub: HubServer) -> None:
+    resolve_model("org/name")
+    (CACHED.path / "refs" / ".ck-killed").write_text(COMMIT)
+    assert CACHED.commits() == {COMMIT: "main"}
+
+
 def test_a_revision_with_a_slash(hub: HubServer) -> None:
     assert resolve_model("hf://org/name@v1%2Fx/m-Q8_0.gguf").read_bytes() == OTHER
     assert (CACHED.path / "refs" / "v1" / "x").read_text() == COMMIT
