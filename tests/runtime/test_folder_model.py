@@ -241,9 +241,7 @@ def test_the_command_line_takes_folders(tmp_path: Path) -> None:
     assert len(answer["answer_ids"]) == 4
     wrong = ck_command("run", folder, "-p", "Hello", "--quantize", "iq3_s")
     assert wrong.returncode == 4
-    assert wrong.stderr.splitlines()[-1].startswith(
-        "ck: quantize: ck makes q8_0, q5_1, "
-    )
+    assert wrong.stderr.splitlines()[-1].startswith("ck: quantize: ck makes q8_0, q5_1, ")
     exported = ck_command("export", folder, "--to", "gguf", "-o", tmp_path / "x.gguf")
     assert exported.returncode == 4
     assert "must be a training run or a GGUF file, found a model folder" in exported.stderr
