@@ -15,11 +15,12 @@ CK = ROOT / "ck"
 FILES = sorted(CK.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-# What each part may import besides itself. `errors` and `dtypes` are everybody's.
-COMMON = {"errors", "dtypes"}
+# What each part may import besides itself. `errors`, `dtypes` and `files` are everybody's.
+COMMON = {"errors", "dtypes", "files"}
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "dtypes": set(),
+    "files": set(),
     "ir": set(),
     "frontend": {"ir"},
     "passes": {"ir"},

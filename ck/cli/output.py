@@ -1,8 +1,6 @@
 """What verbs print: JSON objects with a schema version, sizes, and tables of plain text."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import click
 
 from ck.errors import UsageError
+from ck.files import replacing
 
 
 def write_json(fields: Mapping[str, Any], ascii: bool = False) -> None:
@@ -55,7 +54,8 @@ def write_result(data: str | bytes, path: str | None) -> None:
         if is_stream(path):
             Path(path).write_bytes(encoded)
         else:
-            _replace_file(Path(path), encoded)
+            with replacing(Path(path)) as out:
+                out.write(encoded)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(f"{path}: must be a file that can be written, {error.strerror}") from error
     except OSError as error:
@@ -68,19 +68,3 @@ def is_stream(path: str) -> bool:
     """Whether `path` is a device or a pipe, such as /dev/null."""
     target = Path(path)
     return target.is_char_device() or target.is_fifo()
-
-
-def _replace_file(target: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as scratch:
-        try:
-            scratch.write(data)
-            scratch.flush()
-            os.fsync(scratch.fileno())
-            # A temporary file is private; a result is the user's like any other.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(scratch.fileno(), 0o666 & ~umask)
-            os.replace(scratch.name, target)
-        except BaseException:
-            os.unlink(scratch.name)
-            raise

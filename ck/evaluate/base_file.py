@@ -8,10 +8,8 @@
 Numbers are little-endian.
 """
 
-import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from ck.errors import ConflictError, MalformedError, ResourceError, UsageError
 from ck.evaluate.log_probs import row_bytes, row_type
 from ck.evaluate.windows import MIN_WINDOW, n_scored
+from ck.files import replacing
 
 MAGIC = b"_logits_"
 # No model has more tokens.
@@ -115,16 +114,6 @@ def writing(path: Path, ids: NDArray[np.int32], n_vocab: int) -> Generator[BaseW
         raise ResourceError(
             f"{path}: needs {n_bytes / 1e6:.0f} MB of disk, {free / 1e6:.0f} MB are free; give fewer --chunks"
         )
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
-        try:
-            scratch.write(MAGIC + _SIZES.pack(n_ctx, n_vocab, n_chunks) + ids.astype("<i4").tobytes())
-            yield BaseWriter(scratch.file)
-            scratch.flush()
-            os.fsync(scratch.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(scratch.fileno(), 0o666 & ~umask)
-            os.replace(scratch.name, path)
-        except BaseException:
-            os.unlink(scratch.name)
-            raise
+    with replacing(path) as out:
+        out.write(MAGIC + _SIZES.pack(n_ctx, n_vocab, n_chunks) + ids.astype("<i4").tobytes())
+        yield BaseWriter(out)

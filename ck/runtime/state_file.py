@@ -15,9 +15,7 @@ anything changes.
 import errno
 import hashlib
 import json
-import os
 import struct
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ck.errors import ConflictError, MalformedError, ResourceError, UnsupportedError, UsageError
+from ck.files import replacing
 from ck.ir.rt.slots import CacheSlot
 from ck.runtime.executable import Saved
 
@@ -241,19 +240,10 @@ def _is_free(path: Path) -> bool:
 
 def _replace(path: Path, parts: list[Any]) -> None:
     """The parts one after another as the file at `path`, which only its owner may read."""
-    scratch: str | None = None
     try:
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-        with os.fdopen(handle, "wb") as out:
+        with replacing(path, private=True) as out:
             for part in parts:
                 out.write(part)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(scratch, path)
-    except BaseException as error:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         kind = ResourceError if error.errno in _FULL else UsageError
         raise kind(f"{path.name}: must be a file that can be written, {error.strerror}") from None
