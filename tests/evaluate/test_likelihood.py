@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from ck.errors import UsageError
 from ck.evaluate.harness import read_settings
 from ck.evaluate.likelihood import cut_off, encode, likelihoods, reply, rolling
+from ck.runtime.executable import Executable
 
 V, N_CTX = 11, 12
 
@@ -67,14 +68,14 @@ def test_a_likelihood_is_what_the_tokens_say(goes_back: bool, monkeypatch: pytes
     best = int(logits_after([8]).argmax())
     requests = [*REQUESTS, ([8], [best])]
     engine, done = Engine(goes_back), list[int]()
-    found = likelihoods(engine, requests, lambda: done.append(1))  # type: ignore[arg-type]
+    found = likelihoods(cast("Executable", engine), requests, lambda: done.append(1))
     for (context, continuation), (log_prob, greedy) in zip(requests, found, strict=True):
         expected = exactly(context, continuation)
         assert (log_prob, greedy) == (pytest.approx(expected[0], abs=1e-5), expected[1]), context
     assert len(done) == len(requests)
     assert found[-1].greedy
     monkeypatch.setattr("ck.evaluate.windows.PIECE_BYTES", 2 * 4 * V)
-    again = likelihoods(Engine(goes_back), requests, lambda: None)  # type: ignore[arg-type]
+    again = likelihoods(cast("Executable", Engine(goes_back)), requests, lambda: None)
     assert [each.log_prob for each in again] == pytest.approx([each.log_prob for each in found])
 
 
@@ -82,14 +83,14 @@ def test_what_requests_share_is_fed_once() -> None:
     question = [1, 2, 3, 4, 5, 6, 7, 8]
     answers = [(question, [n]) for n in range(V)]
     engine = Engine()
-    likelihoods(engine, answers, lambda: None)  # type: ignore[arg-type]
+    likelihoods(cast("Executable", engine), answers, lambda: None)
     # The last token of the question is read again for each answer: its logits are not kept.
     assert engine.n_fed == len(question) + V - 1
 
 
 def test_a_continuation_beyond_the_context() -> None:
     with pytest.raises(UsageError, match="must fit the context of 12 tokens, one has 13"):
-        likelihoods(Engine(), [([1], [2] * 13)], lambda: None)  # type: ignore[arg-type]
+        likelihoods(cast("Executable", Engine()), [([1], [2] * 13)], lambda: None)
 
 
 @pytest.mark.parametrize("n", [0, 1, 11, 12, 13, 24, 25, 30])

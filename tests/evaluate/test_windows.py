@@ -1,6 +1,6 @@
 """Which tokens a model is given and which are scored, on an executable that writes down what it is fed."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from ck.errors import MalformedError, UsageError
 from ck.evaluate import windows as module
 from ck.evaluate.measure import divergence_of, model_as_base, perplexity, perplexity_of
 from ck.evaluate.windows import Windows, cut, n_scored, pieces_of
+from ck.frontend.tokenizer import Tokenizer
 
 V = 50
 
@@ -52,12 +53,12 @@ def numbers(*ids: int) -> Windows:
 
 def test_a_text_becomes_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(map(str, range(10, 34)))
-    plain = cut(Tokens(None), text, "t", 8)  # type: ignore[arg-type]
+    plain = cut(cast("Tokenizer", Tokens(None)), text, "t", 8)
     assert plain.ids.tolist() == [list(range(10 + 8 * n, 18 + 8 * n)) for n in range(3)]
     assert (plain.first, n_scored(8), n_scored(9), n_scored(3)) == (4, 3, 4, 1)
     assert plain.read(1).tolist() == [18, 19, 20, 21, 22, 23, 24]
     assert plain.scored(1).tolist() == [23, 24, 25]
-    begun = cut(Tokens(1), text, "t", 8, n_chunks=2)  # type: ignore[arg-type]
+    begun = cut(cast("Tokenizer", Tokens(1)), text, "t", 8, n_chunks=2)
     # The text begins with BOS, and so does every window as it is read; what is scored stays the text's.
     assert begun.ids.tolist() == [[1, 10, 11, 12, 13, 14, 15, 16], list(range(17, 25))]
     assert begun.read(1).tolist() == [1, 18, 19, 20, 21, 22, 23]
@@ -70,7 +71,7 @@ def test_a_text_too_short_is_one_line(text: str, found: int) -> None:
         f"t: 16 tokens at least are required by windows of 8, found {found}; lower -c or give a longer text"
     )
     with pytest.raises(UsageError, match=message):
-        cut(Tokens(1), text, "t", 8)  # type: ignore[arg-type]
+        cut(cast("Tokenizer", Tokens(1)), text, "t", 8)
 
 
 def test_each_window_begins_anew_and_no_token_is_fed_that_is_not_needed() -> None:

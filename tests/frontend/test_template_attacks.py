@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +14,7 @@ from ck.frontend.gguf import GgufFile
 from ck.frontend.tokenizer import Tokenizer
 from ck.runtime.chat import Conversation
 from ck.runtime.generate import Session
+from tests.cli.stand_in import Executable
 from tests.frontend.make_gguf import write_tiny
 
 GOOD = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -119,7 +119,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
     """One chat, whose template is exchanged again and again."""
     file = GgufFile(write_tiny(tmp_path_factory.mktemp("chat") / "tiny.gguf"))
     good = ChatTemplate(GOOD, "<s>", "</s>")
-    yield Conversation(Session(Mock(), Tokenizer.from_gguf(file)), good)
+    yield Conversation(Session(Executable("", 64, 64, 1), Tokenizer.from_gguf(file)), good)
     good.close()
 
 

@@ -5,7 +5,6 @@ replies that are parted into thought and answer.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -43,7 +42,7 @@ class Template:
 @pytest.fixture(params=[False, True], ids=["pieces", "pairs"])
 def talk(request: pytest.FixtureRequest, tmp_path: Path) -> Conversation:
     tokenizer = Tokenizer.from_gguf(GgufFile(write_tiny(tmp_path / "tiny.gguf", request.param)))
-    return Conversation(Session(Mock(), tokenizer), Template(), f"be {END} brief")
+    return Conversation(Session(Executable("", 64, 64, 1), tokenizer), Template(), f"be {END} brief")
 
 
 def test_a_message_that_spells_a_control_token_stays_text(talk: Conversation) -> None:
