@@ -29,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from outcome import add_common, ended, keep
 
-from ck.errors import CkError, GateError, MachineError, UsageError
+from ck.errors import GateError, UsageError
 from ck.runtime.library import isa_path
 from ck.runtime.machine import cpu_name
 from ck.runtime.paths import private_dir
 from ck.runtime.resolve import resolve_model
 
-ROOT = Path(__file__).parents[2]
 TYPES = (
     "F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K",
     "IQ4_NL", "IQ4_XS",
@@ -162,33 +162,30 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--chunks", type=int, default=16, help=f"windows of {LENGTH} tokens")
     parser.add_argument("--text", type=Path, help="default: the documents of llama.cpp's source")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", metavar="DIR")
+    add_common(parser)
     return parser.parse_args()
+
+
+def check_all(args: argparse.Namespace) -> None:
+    """Compare, keep what was found and raise GateError when something differs."""
+    types = args.types.split(",") if args.types else [*TYPES]
+    if unknown := [name for name in types if name not in TYPES]:
+        raise UsageError(f"--types: one of {', '.join(TYPES)} is required, found {unknown[0]}")
+    rows = measure(args, types)
+    result = {
+        "schema_version": 1, "model": args.model, "chunks": args.chunks, "peer": llama_cpp.describe(),
+        "cpu": cpu_name(), "isa": isa_path(),
+        "rows": [{**asdict(row), "passed": row.passed} for row in rows],
+    }  # fmt: skip
+    keep(args.out, "eval", result, table(result, rows))
+    print(table(result, rows), end="")
+    if failed := [row.storage for row in rows if not row.passed]:
+        raise GateError(f"ck must measure the file's own numbers, it does not of: {', '.join(failed)}")
 
 
 def main() -> int:
     args = arguments()
-    try:
-        types = args.types.split(",") if args.types else [*TYPES]
-        if unknown := [name for name in types if name not in TYPES]:
-            raise UsageError(f"--types: one of {', '.join(TYPES)} is required, found {unknown[0]}")
-        rows = measure(args, types)
-        result = {
-            "schema_version": 1, "model": args.model, "chunks": args.chunks, "peer": llama_cpp.describe(),
-            "cpu": cpu_name(), "isa": isa_path(),
-            "rows": [{**asdict(row), "passed": row.passed} for row in rows],
-        }  # fmt: skip
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "eval.json").write_text(json.dumps(result, indent=1) + "\n")
-        (args.out / "eval.md").write_text(table(result, rows))
-        print(table(result, rows), end="")
-        if failed := [row.storage for row in rows if not row.passed]:
-            raise GateError(f"ck must measure the file's own numbers, it does not of: {', '.join(failed)}")
-    except (CkError, OSError) as error:
-        print(f"check_eval.py: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, CkError) else MachineError.exit_code
-    return 0
+    return ended(__file__, lambda: check_all(args))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ DIR/quantised.md; exit code 5 when something differs.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -30,9 +29,10 @@ from typing import Any
 import llama_cpp
 import numpy as np
 from check_export import ask
+from outcome import add_common, ended, keep
 
 import ck
-from ck.errors import CkError, GateError, MachineError
+from ck.errors import GateError
 from ck.frontend.template import Template, make_template
 from ck.regression.matrix import chosen
 from ck.regression.models import random_weights, vocabulary
@@ -40,7 +40,6 @@ from ck.runtime.library import isa_path
 from ck.runtime.machine import cpu_name
 from ck.train.export.gguf_file import export_gguf
 
-ROOT = Path(__file__).parents[2]
 SIZES: dict[str, Any] = {
     "layers": 8, "embed_dim": 256, "hidden_dim": 512, "num_heads": 4, "num_kv_heads": 2, "head_dim": 64,
     "vocab_size": 512, "context_len": 1024, "tied": False,
@@ -217,31 +216,28 @@ def table(result: dict[str, Any], rows: list[Found]) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare quantised models of every family with llama.cpp.")
     parser.add_argument("--families", default="", help="templates, separated by commas; default: all")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", metavar="DIR")
+    add_common(parser)
     return parser.parse_args()
+
+
+def check_all(args: argparse.Namespace) -> None:
+    """Compare, keep what was found and raise GateError when something differs."""
+    names = chosen(args.families.split(",") if args.families else [])
+    rows = [found for name in names for found in family(name, args.threads)]
+    result = {
+        "schema_version": 1, "peer": llama_cpp.describe(), "cpu": cpu_name(), "isa": isa_path(),
+        "rows": [{**asdict(row), "passed": row.passed} for row in rows],
+    }  # fmt: skip
+    keep(args.out, "quantised", result, table(result, rows))
+    print(table(result, rows), end="")
+    failed = [f"{row.family} {row.storage}" for row in rows if row.passed is False]
+    if failed:
+        raise GateError(f"every file must answer as llama.cpp does, found others: {', '.join(failed)}")
 
 
 def main() -> int:
     args = arguments()
-    try:
-        names = chosen(args.families.split(",") if args.families else [])
-        rows = [found for name in names for found in family(name, args.threads)]
-        result = {
-            "schema_version": 1, "peer": llama_cpp.describe(), "cpu": cpu_name(), "isa": isa_path(),
-            "rows": [{**asdict(row), "passed": row.passed} for row in rows],
-        }  # fmt: skip
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "quantised.json").write_text(json.dumps(result, indent=1) + "\n")
-        (args.out / "quantised.md").write_text(table(result, rows))
-        print(table(result, rows), end="")
-        failed = [f"{row.family} {row.storage}" for row in rows if row.passed is False]
-        if failed:
-            raise GateError(f"every file must answer as llama.cpp does, found others: {', '.join(failed)}")
-    except (CkError, OSError) as error:
-        print(f"check_quantised.py: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, CkError) else MachineError.exit_code
-    return 0
+    return ended(__file__, lambda: check_all(args))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ A table on standard output, and DIR/quantize.json and DIR/quantize.md; exit code
 
 import argparse
 import filecmp
-import json
 import shutil
 import subprocess
 import sys
@@ -29,8 +28,9 @@ from typing import Any
 import llama_cpp
 import numpy as np
 from check_export import ask
+from outcome import BUILD, add_common, ended, keep
 
-from ck.errors import CkError, GateError, MachineError
+from ck.errors import GateError
 from ck.frontend.gguf import GgufFile
 from ck.frontend.quantize.mixes import FILE_TYPES
 from ck.runtime.machine import cpu_name
@@ -187,25 +187,22 @@ def arguments() -> argparse.Namespace:
     known = [each.name for each in FILE_TYPES.values() if each.name != "F16"]
     parser.add_argument("--types", type=lambda words: words.split(","), default=known)
     parser.add_argument("--chunks", type=int, default=8, help="windows of the text")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "quantize")
-    parser.add_argument("--threads", type=int, default=2)
+    add_common(parser, BUILD / "quantize")
     return parser.parse_args()
+
+
+def check_all(args: argparse.Namespace) -> None:
+    """Compare, keep what was found and raise GateError when something differs."""
+    result = compare(args)
+    rows = [row_of(Written(**each)) for each in result["files"]]
+    head = ["| type | size | bytes | in llama.cpp | ck | llama-quantize |", "|---|---|---|---|---|---|"]
+    keep(args.out, "quantize", result, "\n".join([*head, *rows]) + "\n")
+    check(result)
 
 
 def main() -> int:
     args = arguments()
-    try:
-        result = compare(args)
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "quantize.json").write_text(json.dumps(result, indent=1) + "\n")
-        rows = [row_of(Written(**each)) for each in result["files"]]
-        head = ["| type | size | bytes | in llama.cpp | ck | llama-quantize |", "|---|---|---|---|---|---|"]
-        (args.out / "quantize.md").write_text("\n".join([*head, *rows]) + "\n")
-        check(result)
-    except (CkError, OSError) as error:
-        print(f"check_quantize.py: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, CkError) else MachineError.exit_code
-    return 0
+    return ended(__file__, lambda: check_all(args))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ DIR/type_values.json and DIR/type_values.md; exit code 5 when something differs.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,9 +32,10 @@ import check_quantised
 import gguf
 import llama_cpp
 import numpy as np
+from outcome import add_common, ended, keep
 
 import ck
-from ck.errors import CkError, GateError, MachineError
+from ck.errors import GateError
 from ck.regression.models import random_weights, vocabulary
 from ck.runtime.library import isa_path
 from ck.runtime.machine import cpu_name
@@ -43,7 +43,6 @@ from ck.runtime.resolve import resolve_model
 from ck.runtime.weights import read_tensor
 from ck.train.export.gguf_file import export_gguf
 
-ROOT = Path(__file__).parents[2]
 RATIO = 1.05
 START, STEPS = "Once upon a time", 24
 
@@ -185,37 +184,34 @@ def table(facts: dict[str, str], rows: list[Found], whole: list[Whole]) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare every storage type with llama.cpp.")
     parser.add_argument("--types", default="all", help="storage types, separated by commas, or all")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", metavar="DIR")
+    add_common(parser)
     return parser.parse_args()
+
+
+def check_all(args: argparse.Namespace) -> None:
+    """Compare, keep what was found and raise GateError when something differs."""
+    types, rows, whole = llama_cpp.chosen_types(args.types), list[Found](), list[Whole]()
+    for found in requantised(types, args.threads):
+        rows.append(found)
+        print(line(found), file=sys.stderr)
+    for other in wide([name for name in types if name in llama_cpp.WIDE_TYPES], args.threads):
+        whole.append(other)
+        print(whole_line(other), file=sys.stderr)
+    facts = {"peer": llama_cpp.describe(), "cpu": cpu_name(), "isa": isa_path()}
+    result = {
+        "schema_version": 1, **facts, "rows": [{**asdict(row), "passed": row.passed} for row in rows],
+        "whole_blocks": [{**asdict(row), "passed": row.passed} for row in whole],
+    }  # fmt: skip
+    keep(args.out, "type_values", result, table(facts, rows, whole))
+    print(table(facts, rows, whole), end="")
+    failed = [row.storage for row in (*rows, *whole) if not row.passed]
+    if failed:
+        raise GateError(f"every type must answer as llama.cpp does, found others: {', '.join(failed)}")
 
 
 def main() -> int:
     args = arguments()
-    try:
-        types, rows, whole = llama_cpp.chosen_types(args.types), list[Found](), list[Whole]()
-        for found in requantised(types, args.threads):
-            rows.append(found)
-            print(line(found), file=sys.stderr)
-        for other in wide([name for name in types if name in llama_cpp.WIDE_TYPES], args.threads):
-            whole.append(other)
-            print(whole_line(other), file=sys.stderr)
-        facts = {"peer": llama_cpp.describe(), "cpu": cpu_name(), "isa": isa_path()}
-        result = {
-            "schema_version": 1, **facts, "rows": [{**asdict(row), "passed": row.passed} for row in rows],
-            "whole_blocks": [{**asdict(row), "passed": row.passed} for row in whole],
-        }  # fmt: skip
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "type_values.json").write_text(json.dumps(result, indent=1) + "\n")
-        (args.out / "type_values.md").write_text(table(facts, rows, whole))
-        print(table(facts, rows, whole), end="")
-        failed = [row.storage for row in (*rows, *whole) if not row.passed]
-        if failed:
-            raise GateError(f"every type must answer as llama.cpp does, found others: {', '.join(failed)}")
-    except (CkError, OSError) as error:
-        print(f"check_types.py: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, CkError) else MachineError.exit_code
-    return 0
+    return ended(__file__, lambda: check_all(args))
 
 
 if __name__ == "__main__":
