@@ -118,8 +118,10 @@ def merged_apart(run: Path) -> dict[str, float]:
 
 
 def logits_of(peer: Any, ids: np.ndarray) -> np.ndarray:
-    """What PyTorch's model makes of one sequence: [T, V]."""
-    with peer.torch.no_grad():
+    """What PyTorch's model makes of one sequence: [T, V]; in f64 where it says f32 itself, as norms do."""
+    from ck.train.parity.pytorch import computing_in
+
+    with computing_in(peer.arithmetic), peer.torch.no_grad():
         return peer.model(input_ids=peer.torch.tensor(ids[None].astype(np.int64))).logits[0].numpy()
 
 
