@@ -89,7 +89,7 @@ def prune(kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Delete compiled programs, or the KINDS named. They are made again when needed.
 
     models are those in ck's own cache, partial the beginnings of files that a fetch from the hub left, and
-    would go on from.
+    would go on from. What another process is making or fetching stays, what a killed one left goes.
     """
     from ck.cli.output import mebibytes, write_json
     from ck.runtime.hub_models import partial_downloads
@@ -136,8 +136,11 @@ def remove(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 
 
 def entries(directory: Path) -> list[Path]:
-    """What lies in `directory`, by name; nothing when there is none."""
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+    """What lies in `directory`, by name, and no process is at work on; nothing when there is none."""
+    from ck.runtime.paths import is_at_work
+
+    found = sorted(directory.iterdir()) if directory.is_dir() else []
+    return [path for path in found if not is_at_work(path)]
 
 
 def _entries() -> Iterator[Entry]:
@@ -156,12 +159,15 @@ def _entries() -> Iterator[Entry]:
 
 
 def _delete(path: Path) -> None:
+    import errno
     import shutil
-    from contextlib import suppress
 
-    # Another process may be at work there.
-    with suppress(FileNotFoundError):
+    # Another process may take away here, and put anew.
+    try:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def _verify_models() -> tuple[int, list[Path]]:

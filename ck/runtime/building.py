@@ -7,7 +7,6 @@ program that LLVM made in its place, so it is not tried on it again.
 
 import errno
 import gc
-import shutil
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -95,20 +94,18 @@ def _front_key(made_by: Backend, parts: tuple[object, ...]) -> str:
 
 
 def _build(made_by: Backend, front_key: str, fill: Fill, replace: bool) -> store.StoredProgram:
-    scratch = store.scratch()
-    try:
-        with _no_collection():
-            # One IR may have other constants, the frequencies of positions: the front key knows them.
-            own_key = store.digest(*fill(scratch, made_by), front_key)
-        return store.keep(scratch, own_key, front_key, replace)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise ResourceError(
-            f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with store.scratch() as scratch:
+        try:
+            with _no_collection():
+                # One IR may have other constants, the frequencies of positions: the front key knows them.
+                own_key = store.digest(*fill(scratch, made_by), front_key)
+            return store.keep(scratch, own_key, front_key, replace)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise ResourceError(
+                f"{scratch.parent}: {error.strerror}; free some space or set CK_CACHE_DIR"
+            ) from error
 
 
 @contextmanager

@@ -8,9 +8,11 @@ Every directory ck creates is private (0700). One that another user owns or may 
 programs found there are loaded into this process.
 """
 
+import fcntl
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ck.errors import MachineError
@@ -72,6 +74,34 @@ def _make_private(path: Path) -> None:
     for directory in [*reversed(path.parents), path]:
         if not directory.is_dir():
             directory.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def at_work(directory: Path) -> Generator[None]:
+    """Let `is_at_work` be true of `directory` for the block, under whatever name it has then."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # The kernel drops it with the process: what a killed one leaves is nobody's. Not every file system
+        # has locks; where there are none it looks like that from the beginning.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether a process is at work in the directory `path`, or holds the file .lock in it."""
+    for place in (path, path / ".lock"):
+        with suppress(OSError):
+            handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(handle)
+    return False
 
 
 def sync_directory(path: Path) -> None:

@@ -16,7 +16,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from ck.backend.backends import Backend, backend
 from ck.errors import UsageError
 from ck.ir.rt.slots import Manifest
-from ck.runtime.paths import private_dir, programs_dir
+from ck.runtime.paths import at_work, private_dir, programs_dir
 
 LOADED = ("manifest.json", "constants.npz", "run.json")
 
@@ -116,9 +117,18 @@ def _texts(directory: Path, record: dict[str, Any]) -> Iterator[Path]:
     yield from (directory / "ir" / f"{number:02}-{stage}.mlir" for number, stage in enumerate(stages))
 
 
-def scratch() -> Path:
-    """A fresh directory beside the programs, to build one in."""
-    return Path(tempfile.mkdtemp(prefix=".new-", dir=programs_dir()))
+@contextmanager
+def scratch() -> Generator[Path]:
+    """A fresh directory beside the programs, to build one in: gone with the block, unless it was kept.
+
+    Until then, and under the name that it is kept by, `is_at_work` is true of it.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=".new-", dir=programs_dir()))
+    try:
+        with at_work(directory):
+            yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def keep(built: Path, ir_key: str, front_key: str, replace: bool = False) -> StoredProgram:
@@ -140,7 +150,6 @@ def keep(built: Path, ir_key: str, front_key: str, replace: bool = False) -> Sto
         except OSError:
             if load(target) is None:
                 raise
-    shutil.rmtree(built, ignore_errors=True)
     put_front(front_key, ir_key)
     stored = load(target)
     if stored is None:
@@ -150,11 +159,15 @@ def keep(built: Path, ir_key: str, front_key: str, replace: bool = False) -> Sto
 
 def put_front(front_key: str, ir_key: str, note: str = "") -> None:
     """Let `front_key` mean the program `ir_key` from now on, with a line beside it."""
-    front = private_dir(programs_dir() / "front")
-    handle, temporary = tempfile.mkstemp(dir=front, prefix=".new-")
-    with os.fdopen(handle, "w") as out:
-        out.write(f"{ir_key}\n{note}\n")
-    os.replace(temporary, front / front_key)
+    while True:
+        front = private_dir(programs_dir() / "front")
+        # Another process may delete the directory at any time.
+        with suppress(FileNotFoundError):
+            handle, temporary = tempfile.mkstemp(dir=front, prefix=".new-")
+            with os.fdopen(handle, "w") as out:
+                out.write(f"{ir_key}\n{note}\n")
+            os.replace(temporary, front / front_key)
+            return
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ck.cli import doctor, summary
 from ck.cli.show import window_words
 from ck.dtypes import BY_NAME
 from ck.frontend.model import open_model
-from ck.runtime import library
+from ck.runtime import fetch, library, store
 from ck.runtime.known_models import known_models
 from tests.frontend.make_gguf import write_tiny
 
@@ -87,6 +88,36 @@ def test_cache_prune_deletes_programs_unless_told_more(ck_main: Any, tmp_path: P
     pruned = json.loads(ck_main("cache", "prune", "models", "--json").out)
     assert (len(pruned["deleted"]), pruned["n_bytes"], pruned["dry_run"]) == (1, 1024, False)
     assert ck_main("cache", "prune", "everything").code == 2
+
+
+def test_what_a_living_process_makes_stays(
+    ck_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = known_models()["smollm2-135m"]
+    seen = list[str]()
+
+    def look(*_: object) -> Path:
+        for words in (("prune", "programs", "models"), ("rm", building.name), ("rm", model.name)):
+            seen.append(ck_main("cache", *words).out)
+        seen.extend(entry["name"] for entry in json.loads(ck_main("cache", "ls", "--json").out)["entries"])
+        return tmp_path
+
+    monkeypatch.setattr(fetch, "_pull_into", look)
+    with store.scratch() as building:
+        (building / "program.c").write_bytes(bytes(1024))
+        left = building.with_name(".new-left")
+        left.mkdir()
+        fetch.pull(model)
+        assert seen == ["deleted 1 entries, 0.00 MiB\n", "", ""]
+        assert (building.exists(), left.exists()) == (True, False)
+        os.rename(building, building.with_name("abc"))
+        assert ck_main("cache", "prune").out == "deleted 0 entries, 0.00 MiB\n"
+    assert not building.exists()
+    # A process that was killed says nothing of what it left.
+    code = "import os, ck.runtime.store as s; c = s.scratch(); print(c.__enter__(), flush=True); os._exit(9)"
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert Path(killed.stdout.strip()).is_dir()
+    assert ck_main("cache", "prune").out == "deleted 2 entries, 0.00 MiB\n"
 
 
 def test_show(ck_main: Any, tiny: str) -> None:
