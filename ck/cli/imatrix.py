@@ -34,11 +34,11 @@ def command(model: str, file: str, output: Path, force: bool, as_json: bool, **g
     """
     from ck.cli.options import find_model
     from ck.cli.output import mebibytes, write_json
-    from ck.train.export.checks import check_place
+    from ck.train.export.checks import check_place, files_of
     from ck.train.export.importance_file import write_importance
 
     path = find_model(model)
-    check_place(output, force=force, sources=(path, Path(file)))
+    check_place(output, force=force, sources=(*files_of(path), Path(file)))
     sums = _measure(model, path, file, **given)
     write_importance(output, sums.squares, sums.n_chunks, sums.n_ctx, [file])
     n_bytes = output.stat().st_size

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--leave-output-tensor", "leave_head", is_flag=True, help="Leave a head of its own as it is.")
 @click.option("--pure", is_flag=True, help="One storage type for all matrices, no mix.")
 @click.option("--allow-requantize", "requantize", is_flag=True, help="Quantise what is quantised already.")
-@click.option("--dry-run", is_flag=True, help="Say what the file would be, and write none.")
+@click.option("--dry-run", is_flag=True, help="Say what the file would be or why not, and write none.")
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: all allowed.")
 @click.option("--force", is_flag=True, help="Replace a file at OUT.")
 @json_option
@@ -39,7 +39,7 @@ def command(source: str, output: Path | None, of: str, as_json: bool, **given: A
     matrices, unless it is --pure.
     """
     from ck.frontend.quantize.mixes import Choice, find_file_type
-    from ck.train.export.quantized_file import plan_quantized
+    from ck.train.export.quantized_file import check_output, plan_quantized
 
     if output is None and not given["dry_run"]:
         raise click.UsageError("missing argument OUT, the file to write")
@@ -47,7 +47,9 @@ def command(source: str, output: Path | None, of: str, as_json: bool, **given: A
     importance = _importance(given.pop("imatrix"))
     choice = _checked(take(Choice, given | {"weighted": importance is not None}))
     plan = plan_quantized(_open(source), file_type, choice, importance, requantize=given["requantize"])
-    if output is not None and not given["dry_run"]:
+    if output is not None and given["dry_run"]:
+        check_output(plan, output, force=given["force"])
+    elif output is not None:
         _write(plan, output, given["threads"], given["force"])
     if as_json:
         from ck.cli.output import write_json

@@ -102,26 +102,32 @@ def test_files_whose_names_are_no_utf8(ck_main: Any, tmp_path: Path) -> None:
     assert [said[f"quantize.imatrix.{key}"] for key in ("file", "dataset")] == ["?.gguf", "?.txt"]
 
 
+IS_READ = "must be another file than what is read; choose another name"
+
+
 @pytest.mark.parametrize(
-    ("output", "message"),
+    ("model", "output", "message"),
     [
-        ("tiny.gguf", "must be another file than what is read; choose another name"),
-        ("link", "must be another file than what is read; choose another name"),
-        ("folder", "must be a plain file to be replaced, found something else"),
+        ("tiny.gguf", "tiny.gguf", IS_READ),
+        ("tiny.gguf", "link", IS_READ),
+        ("m-00003-of-00003.gguf", "m-00002-of-00003.gguf", IS_READ),
+        ("hf", "hf/config.json", IS_READ),
+        ("tiny.gguf", "folder", "must be a plain file to be replaced, found something else"),
     ],
 )
 def test_nothing_that_is_read_is_written_over(
-    ck_main: Any, tmp_path: Path, output: str, message: str
+    ck_main: Any, tmp_path: Path, model: str, output: str, message: str
 ) -> None:
-    write_tiny(tmp_path / "tiny.gguf")
-    shutil.copy(DATA / "prose.txt", tmp_path / "text")
+    for name in ("hf", "folder"):
+        (tmp_path / name).mkdir()
+    files = ("tiny.gguf", "text", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf", "hf/config.json")
+    for name in files:
+        (tmp_path / name).write_text(name)
     (tmp_path / "link").symlink_to("text")
-    (tmp_path / "folder").mkdir()
-    before = (tmp_path / "tiny.gguf").read_bytes(), (tmp_path / "text").read_bytes()
-    words = ("imatrix", "tiny.gguf", "-f", "text", "-c", "64", "--chunks", "2", "-o", output, "--force")
+    words = ("imatrix", model, "-f", "text", "-c", "64", "--chunks", "2", "-o", output, "--force")
     result = ck_main(*words)
     assert (result.code, result.err) == (2, f"ck: {output}: {message}\n")
-    assert before == ((tmp_path / "tiny.gguf").read_bytes(), (tmp_path / "text").read_bytes())
+    assert [(tmp_path / name).read_text() for name in files] == [*files]
 
 
 class Interpreted:

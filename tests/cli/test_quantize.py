@@ -92,7 +92,7 @@ def test_the_command_writes_what_it_says(models: Models, ck_main: Any, tmp_path:
     assert quantized.digest(written) == RECORDED["whole"]["Q4_K_M --imatrix imatrix.gguf"]
     dry = ck_main("quantize", str(models.small), "--type", "Q4_0", "--dry-run")
     assert dry.out == f"{name}: would be Q4_0, 0.28 MiB, 14 q4_0, 5 f32, 1 q6_k\n"
-    dry = json.loads(ck_main(*words[:3], "--type", "q8_0", "--dry-run", "--json").out)
+    dry = json.loads(ck_main(*words[:3], "--type", "q8_0", "--dry-run", "--force", "--json").out)
     assert (dry["model"], dry["type"], dry["path"]) == (name, "Q8_0", None)
     assert dry["tensors"][1] == {
         "name": "token_embd.weight", "from": "f32", "to": "q8_0", "weighted": False,
@@ -139,8 +139,10 @@ def test_what_is_refused(models: Models, ck_main: Any, tmp_path: Path, case: str
 
     there = tmp_path / "there.gguf"
     there.write_bytes(b"as it was")
-    result = ck_main("quantize", str(write_tiny(tmp_path / "tiny.gguf")), str(there), *options)
+    words = ("quantize", str(write_tiny(tmp_path / "tiny.gguf")), str(there), *options)
+    result = ck_main(*words)
     assert (result.code, result.out) == (code, "")
+    assert ck_main(*words, "--dry-run") == result
     assert message in result.err
     assert there.read_bytes() == b"as it was"
 
@@ -157,6 +159,11 @@ def test_a_model_is_not_written_over_itself(models: Models, ck_main: Any, tmp_pa
     assert (result.code, result.err) == (
         2, f"ck: {tmp_path}/folder: must be a plain file to be replaced, found something else\n"
     )  # fmt: skip
+    shutil.copy(models.small.with_name(quantized.MATRIX), tmp_path / "matrix")
+    words = ("quantize", str(model), "--type", "q4_0", "--force", "--imatrix", str(tmp_path / "matrix"))
+    result = ck_main(*words, str(tmp_path / "matrix"))
+    assert (result.code, read_importance(str(tmp_path / "matrix")).n_chunks > 0) == (2, True)
+    assert result.err.endswith("/matrix: must be another file than what is read; choose another name\n")
     assert ck_main("quantize", str(model), "--type", "q4_0").err == (
         "ck: quantize: missing argument OUT, the file to write; see: ck quantize --help\n"
     )
@@ -210,8 +217,10 @@ def test_a_disk_that_is_too_small_is_refused_before(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=100_000))
     out = tmp_path / "out.gguf"
-    result = ck_main("quantize", str(models.small), str(out), "--type", "q4_0")
+    words = ("quantize", str(models.small), str(out), "--type", "q4_0")
+    result = ck_main(*words)
     assert (result.code, out.exists()) == (8, False)
+    assert ck_main(*words, "--dry-run") == result
     assert result.err == (
         f"ck: {out}: needs 0 MB free on its disk, found 0 MB; free some, or choose another place\n"
     )

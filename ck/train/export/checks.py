@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ck.errors import ConflictError, MachineError, MalformedError, UnsupportedError, UsageError
 from ck.frontend.architectures import find_architecture
 from ck.frontend.architectures.outward import Outward, find_outward
+from ck.frontend.gguf import part_names
 from ck.frontend.hyperparameters import HyperParameters
 
 # By GGUF name, in GGUF conventions. A mapping may make them when asked.
@@ -65,6 +66,13 @@ def check_parent(path: Path) -> None:
     """Raise UsageError unless `path` lies in a directory."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: must lie in a directory that exists, found no {path.parent}")
+
+
+def files_of(model: Path) -> list[Path]:
+    """The files that the model at a path, a file, a part of one or a folder, is read from."""
+    if model.is_dir():
+        return sorted(model.iterdir())
+    return [model.with_name(name) for name in part_names(model.name)]
 
 
 def check_place(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:

@@ -59,13 +59,14 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a file will be: its header's bytes, and its tensors in their order."""
+    """What a file will be: its header's bytes, and its tensors in their order; `sources` are read for it."""
 
     file: GgufModel
     of: FileType
     header: bytes
     tensors: tuple[PlannedTensor, ...]
     alignment: int
+    sources: tuple[Path, ...]
 
     @property
     def n_bytes(self) -> int:
@@ -103,7 +104,9 @@ def plan_quantized(
     key = "general.alignment"
     alignment = file.metadata.integer(key) if key in file.metadata else DEFAULT_ALIGNMENT
     made = _header(file, of, tensors, importance, alignment)
-    return Plan(file, of, made, tuple(tensors), alignment)
+    sources = [part.path for part in file.parts]
+    sources += [] if importance is None else [Path(importance.path)]
+    return Plan(file, of, made, tuple(tensors), alignment, tuple(sources))
 
 
 def _weights(importance: Importance, name: str, n_in: int) -> NDArray[np.float32] | None:
@@ -161,12 +164,11 @@ def write_quantized(
 ) -> None:
     """Write the file that `plan` describes; `progress` is told of bytes written and of all.
 
-    What is at `path` is the whole file, or what was there before. Raises ConflictError when there is a file
-    and not `force`, ResourceError before anything is written when the disk is too small, MalformedError for
-    numbers that are not finite, UnsupportedError for some that a type cannot hold, MachineError.
+    What is at `path` is the whole file, or what was there before. Raises as `check_output` before anything is
+    written, MalformedError for numbers that are not finite, UnsupportedError for some that a type cannot
+    hold, ResourceError, MachineError.
     """
-    check_place(path, force=force, sources=(part.path for part in plan.file.parts))
-    _check_room(plan, path)
+    check_output(plan, path, force=force)
     with disk_errors(path), replacing(path) as file, ThreadPoolExecutor(threads) as pool:
         file.write(plan.header)
         for tensor in plan.tensors:
@@ -176,7 +178,13 @@ def write_quantized(
             file.write(bytes(-file.tell() % plan.alignment))
 
 
-def _check_room(plan: Plan, path: Path) -> None:
+def check_output(plan: Plan, path: Path, *, force: bool = False) -> None:
+    """Raise unless the file that `plan` describes may be written at `path` and has room there.
+
+    UsageError and MachineError as `check_place`, ConflictError when there is a file and not `force`,
+    ResourceError when the disk is too small.
+    """
+    check_place(path, force=force, sources=plan.sources)
     free = shutil.disk_usage(path.parent).free
     if free < plan.n_bytes:
         raise ResourceError(
