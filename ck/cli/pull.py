@@ -7,6 +7,7 @@ import click
 from ck.cli.options import json_option
 
 if TYPE_CHECKING:
+    from ck.errors import UsageError
     from ck.runtime.hub_name import HubName
     from ck.runtime.known_models import KnownModel
 
@@ -27,7 +28,6 @@ def command(name: str, adapter: bool, as_json: bool) -> None:
     from ck.runtime.hub_client import endpoint
     from ck.runtime.hub_name import parse_hub_name
     from ck.runtime.known_models import known_models
-    from ck.runtime.resolve import resolve_model
 
     model = known_models().get(name)
     if model is not None:
@@ -37,8 +37,21 @@ def command(name: str, adapter: bool, as_json: bool) -> None:
         return
     found = parse_hub_name(name, endpoint())
     if found is None:
-        raise UsageError(f"{name}: must be a name, found the file {resolve_model(name)}; see: ck ls")
+        raise _no_name(name)
     _pull_hub(found, adapter, as_json)
+
+
+def _no_name(argument: str) -> "UsageError":
+    from ck.errors import UsageError
+    from ck.runtime.paths import given_path
+    from ck.runtime.resolve import known_names, not_found, run_directory
+
+    path = run_directory(argument) or given_path(argument)
+    if argument and path.exists():
+        kind = "folder" if path.is_dir() else "file"
+        return UsageError(f"{argument}: must be a name, found the {kind} {path}; see: ck ls")
+    wanted = f"{known_names()}, ORG/NAME:TYPE, hf://ORG/NAME/FILE.gguf or an address of the hub"
+    return not_found(argument, "name", wanted)
 
 
 def _pull_known(model: "KnownModel", as_json: bool) -> None:

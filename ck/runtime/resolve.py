@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ck.errors import MalformedError, UsageError
+from ck.errors import CkError, MalformedError, UsageError
 from ck.runtime.fetch import Progress, is_pulled, model_path, pull, silent
 from ck.runtime.known_models import known_models
 from ck.runtime.paths import cache_root, given_path
@@ -40,7 +40,8 @@ def resolve_model(argument: str, progress: Progress = silent, locked: bool = Fal
 
     name = parse_hub_name(argument, endpoint())
     if name is None:
-        raise _not_found(argument)
+        here = "a .gguf file, a model folder, a run directory"
+        raise not_found(argument, "file", f"{here}, {known_names()}, or ORG/NAME:TYPE of the hub")
     return fetch(name, progress, locked)
 
 
@@ -94,7 +95,8 @@ def run_directory(argument: str) -> Path | None:
     return run if is_name and (run / "run.json").is_file() else None
 
 
-def _names() -> str:
+def known_names() -> str:
+    """The names that ck knows, in a line."""
     return ", ".join(known_models())
 
 
@@ -142,11 +144,22 @@ def _model_file(record: Path) -> str | None:
     return name
 
 
-def _not_found(argument: str) -> UsageError:
+def not_found(argument: str, kind: str, wanted: str) -> UsageError:
+    """The error for what is neither here nor written as a name: no such `kind`; `wanted` can be given."""
     near = difflib.get_close_matches(argument, known_models(), n=1)
     if near:
-        return UsageError(f"{argument}: no such file; did you mean {near[0]}?")
-    return UsageError(
-        f"{argument}: no such file; give a .gguf file, a model folder, a run directory, {_names()}, or "
-        "ORG/NAME:TYPE of the hub"
-    )
+        return UsageError(f"{argument}: no such {kind}; did you mean {near[0]}?")
+    if _is_file_of_repository(argument):
+        return UsageError(f"{argument}: no such {kind}; one on the hub is written hf://{argument}")
+    return UsageError(f"{argument}: no such {kind}; give {wanted}")
+
+
+def _is_file_of_repository(argument: str) -> bool:
+    """Whether `argument` is written as a file of a repository, but for what a name of one begins with."""
+    from ck.runtime.hub_name import SCHEME, parse_hub_name
+
+    try:
+        name = parse_hub_name(f"{SCHEME}{argument}")
+    except CkError:
+        return False
+    return name is not None and name.file is not None

@@ -33,11 +33,19 @@ def tiny(tmp_path: Path) -> str:
 
 def test_pull_refuses_what_it_does_not_know(ck_main: Any, tiny: str) -> None:
     near = ck_main("pull", "smolm2-135m")
-    assert near == (2, "", "ck: smolm2-135m: no such file; did you mean smollm2-135m?\n")
+    assert near == (2, "", "ck: smolm2-135m: no such name; did you mean smollm2-135m?\n")
+    assert ck_main("pull", "nope") == (
+        2, "", "ck: nope: no such name; give smollm2-135m, gemma3-270m, ORG/NAME:TYPE, "
+        "hf://ORG/NAME/FILE.gguf or an address of the hub\n",
+    )  # fmt: skip
     assert ck_main("pull", "hf://datasets/a/b").code == 4
     result = ck_main("pull", tiny)
     assert result.code == 2
     assert result.err == f"ck: {tiny}: must be a name, found the file {tiny}; see: ck ls\n"
+    assert ck_main("pull", ".").err == "ck: .: must be a name, found the folder .; see: ck ls\n"
+    assert ck_main("pull", "org/name/x.gguf").err.endswith(
+        "; one on the hub is written hf://org/name/x.gguf\n"
+    )
 
 
 def test_a_known_model_is_no_adapter(ck_main: Any) -> None:

@@ -209,6 +209,8 @@ REFUSED: list[tuple[str, type[Exception], str]] = [
     ("https://example.org/x.gguf", UnsupportedError, "download the file and give its path"),
     ("smolm2-135m", UsageError, "no such file; did you mean smollm2-135m?"),
     ("missing.gguf", UsageError, "no such file; give a .gguf file, a model folder, a run dir"),
+    ("org/name/x.gguf", UsageError, "no such file; one on the hub is written hf://org/name/x.gguf"),
+    ("./name/x.gguf", UsageError, "no such file; give a .gguf file"),
     ("", UsageError, "no such file"),
     ("~nobody-has-this-name/x.gguf", UsageError, "no such file"),
 ]
