@@ -43,7 +43,7 @@ class RunOptions:
 @click.command()
 @model_argument
 @click.option("-p", "--prompt", help="Answer this and leave.")
-@click.option("-f", "--file", help="Read the prompt from a file; - is standard input.")
+@click.option("-f", "--file", help="Read the prompt, UTF-8, from a file; - is standard input.")
 @click.option("--system", help="The system message of the conversation.")
 @click.option("-n", "--predict", type=click.IntRange(-1), default=-1, help="Tokens a reply; -1 is no limit.")
 @program_options
@@ -94,9 +94,10 @@ def _prompt(options: RunOptions) -> str | None:
         return None if given is None else given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if options.prompt is not None:
         raise click.UsageError("--prompt and --file exclude each other")
-    if options.file == "-":
-        return _stdin().read().removesuffix("\n")
-    return _read_text(options.file).removesuffix("\n")
+    from ck.cli.texts import read_text
+
+    # Lines may end as on other systems.
+    return read_text(options.file).removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _stdin() -> TextIO:

@@ -133,9 +133,12 @@ def test_thinking_without_a_switch_is_one_line(ck_main: Any, model: str, stand_i
 
 def test_prompts_from_files(ck_main: Any, model: str, stand_in: Install, tmp_path: Path) -> None:
     calls = stand_in()
-    (tmp_path / "p.txt").write_text("two\nlines\n")
+    (tmp_path / "p.txt").write_text("two\r\nlines\r\n", newline="")
     assert ck_main("run", model, "-f", str(tmp_path / "p.txt")).code == 0
     assert spoken(calls[0].model.exe.fed).startswith(b"[user]two\nlines[assistant]")
+    (tmp_path / "p.txt").write_bytes(b"caf\xe9\n")
+    line = f"ck: {tmp_path / 'p.txt'}: must be UTF-8, byte 3 is not\n"
+    assert ck_main("run", model, "-f", str(tmp_path / "p.txt")) == (3, "", line)
     missing = ck_main("run", model, "-f", "missing")
     assert (missing.code, missing.err.count("\n")) == (2, 1)
     assert "missing: must be a readable file, No such file" in missing.err
