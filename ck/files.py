@@ -1,4 +1,4 @@
-"""`replacing`: a file that is there whole or not at all."""
+"""`replacing`: a file that is there whole or not at all; `size_text`: how long one is, for a message."""
 
 import os
 import tempfile
@@ -9,6 +9,14 @@ from typing import BinaryIO
 
 # Of a file's name in that of the one beside it: a whole one may be as long as a name can be.
 _NAME_LIMIT = 100
+
+
+def size_text(n_bytes: int) -> str:
+    """A size in the largest of MB, kB and bytes that is not larger, two digits of it at least."""
+    for unit, name in ((10**6, "MB"), (10**3, "kB")):
+        if n_bytes >= unit:
+            return f"{n_bytes / unit:.{0 if n_bytes >= 10 * unit else 1}f} {name}"
+    return f"{n_bytes} bytes"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ck.errors import ConflictError, MalformedError, ResourceError, UsageError
 from ck.evaluate.log_probs import row_bytes, row_type
 from ck.evaluate.windows import MIN_WINDOW, n_scored
-from ck.files import replacing
+from ck.files import replacing, size_text
 
 MAGIC = b"_logits_"
 # No model has more tokens.
@@ -112,7 +112,7 @@ def writing(path: Path, ids: NDArray[np.int32], n_vocab: int) -> Generator[BaseW
         )
     if (free := shutil.disk_usage(path.parent).free) < n_bytes:
         raise ResourceError(
-            f"{path}: needs {n_bytes / 1e6:.0f} MB of disk, {free / 1e6:.0f} MB are free; give fewer --chunks"
+            f"{path}: needs {size_text(n_bytes)} of disk, {size_text(free)} are free; give fewer --chunks"
         )
     with replacing(path) as out:
         out.write(MAGIC + _SIZES.pack(n_ctx, n_vocab, n_chunks) + ids.astype("<i4").tobytes())

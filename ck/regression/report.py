@@ -19,7 +19,7 @@ from ck.runtime.machine import cpu_name
 from ck.train.files import replacing
 from ck.train.parity.figures import Check, Figure
 from ck.train.parity.report import check_json
-from ck.train.rundir import disk_errors
+from ck.train.rundir import output_errors
 
 WORDS = {True: "pass", False: "FAIL", None: "null"}
 
@@ -83,7 +83,7 @@ def write(matrix: Matrix, folder: Path) -> list[Path]:
         f"{stem}.md": markdown(matrix),
     }
     for name, text in texts.items():
-        with disk_errors(folder / name), replacing(folder / name) as file:
+        with output_errors(folder / name), replacing(folder / name) as file:
             file.write(text.encode())
     return [folder / name for name in texts]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ck.errors import UsageError
+from ck.files import size_text
 from ck.frontend.model_file import ModelFile
 from ck.runtime.chat import Conversation
 from ck.runtime.executable import Saved
@@ -42,7 +43,7 @@ class StateKeeper:
         """Write `talk` to `path`; a line for a person. Raises as `write_state`."""
         state = ChatState(talk.session.fed, self._exe.save(), talk.system, talk.turns, talk.asked)
         n_bytes = write_state(path, self.identity, state)
-        return f"saved {_size(state)}, {n_bytes / 1e6:.1f} MB, to {path.name}"
+        return f"saved {_size(state)}, {size_text(n_bytes)}, to {path.name}"
 
     def load(self, talk: Conversation, path: Path) -> str:
         """Let `talk` be what `path` has; a line for a person. Raises as `read_state`, and nothing changes."""

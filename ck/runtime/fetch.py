@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from ck.errors import CkError, MachineError, NetworkError, ResourceError
+from ck.files import size_text
 from ck.runtime.known_models import KnownModel, Part
 from ck.runtime.paths import models_dir, sync_directory, tree_bytes
 
@@ -92,7 +93,7 @@ def _require_space(model: KnownModel, directory: Path) -> None:
     free = shutil.disk_usage(directory).free
     if free < need:
         raise ResourceError(
-            f"{model.name}: needs {need / 1e6:.0f} MB free in {directory}, found {free / 1e6:.0f} MB; "
+            f"{model.name}: needs {size_text(need)} free in {directory}, found {size_text(free)}; "
             "free some or set CK_CACHE_DIR to another disk"
         )
 

@@ -22,6 +22,7 @@ from ck.errors import (
     ResourceError,
     UsageError,
 )
+from ck.files import size_text
 from ck.runtime.fetch import Progress, silent
 from ck.runtime.hub_cache import CachedRepository, has_digest, hub_cache_dir, is_commit, writing
 from ck.runtime.hub_client import HubClient, Listing, offline
@@ -169,7 +170,7 @@ def _require_space(client: HubClient, repository: CachedRepository, files: Itera
     free = shutil.disk_usage(directory).free
     if free < need:
         raise ResourceError(
-            f"{client.name}: needs {need / 1e6:.0f} MB free in {hub_cache_dir()}, found {free / 1e6:.0f} MB; "
+            f"{client.name}: needs {size_text(need)} free in {hub_cache_dir()}, found {size_text(free)}; "
             "free some or set HF_HUB_CACHE to another disk"
         )
 

@@ -58,7 +58,7 @@ class RunDirectory(os.PathLike[str]):
         """
         run = cls(_locate(name))
         _check_apart(run.path, data)
-        with disk_errors(run.path):
+        with output_errors(run.path):
             if (run.path / "run.json").exists():
                 raise ConflictError(
                     f"{run.path}: must be a new run, found one; run: ck resume {run.argument}, or choose "
@@ -252,9 +252,19 @@ def disk_errors(path: Path) -> Generator[None]:
         raise disk_error(path, error) from error
 
 
-def disk_error(path: Path, error: OSError) -> CkError:
+@contextmanager
+def output_errors(path: Path) -> Generator[None]:
+    """The same for `path` on its own, which is written whole or not at all."""
+    try:
+        yield
+    except OSError as error:
+        kept = "what was there is intact" if os.path.lexists(path) else "nothing was saved"
+        raise disk_error(path, error, kept) from error
+
+
+def disk_error(path: Path, error: OSError, kept: str = "what was saved is intact") -> CkError:
     """The error for the user when `path` could not be written."""
     what = (error.strerror or str(error)).lower()
     if error.errno in _DISK_FULL:
-        return ResourceError(f"{path}: needs room on its disk, {what}; free some, what was saved is intact")
-    return MachineError(f"{path}: must be writable, {what}; what was saved is intact")
+        return ResourceError(f"{path}: needs room on its disk, {what}; free some, {kept}")
+    return MachineError(f"{path}: must be writable, {what}; {kept}")

@@ -215,14 +215,14 @@ def test_a_disk_that_is_too_small_is_refused_before(
     models: Models, ck_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=100_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=999))
     out = tmp_path / "out.gguf"
     words = ("quantize", str(models.small), str(out), "--type", "q4_0")
     result = ck_main(*words)
     assert (result.code, out.exists()) == (8, False)
     assert ck_main(*words, "--dry-run") == result
     assert result.err == (
-        f"ck: {out}: needs 0 MB free on its disk, found 0 MB; free some, or choose another place\n"
+        f"ck: {out}: needs 294 kB free on its disk, found 999 bytes; free some, or choose another place\n"
     )
 
 

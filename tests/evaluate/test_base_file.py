@@ -73,8 +73,8 @@ def test_a_file_of_another_kind_is_kept(tmp_path: Path) -> None:
 def test_no_room_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.zeros((100, 512), np.int32)
     usage = base_file.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(base_file.shutil, "disk_usage", lambda path: usage._replace(free=10**9))
-    message = "b.dat: needs 2507 MB of disk, 1000 MB are free; give fewer --chunks"
+    monkeypatch.setattr(base_file.shutil, "disk_usage", lambda path: usage._replace(free=10**4 + 10))
+    message = "b.dat: needs 2507 MB of disk, 10 kB are free; give fewer --chunks"
     with pytest.raises(ResourceError, match=message), writing(tmp_path / "b.dat", ids, 49152):
         pass
     os.mkfifo(tmp_path / "pipe")

@@ -135,7 +135,7 @@ def test_an_unreachable_index_shows_no_password(shop: Shop, monkeypatch: pytest.
 def test_without_disk_space_nothing_is_tried(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    with pytest.raises(ResourceError, match=r"toy: needs 17 MB free in .*, found 1 MB; free some"):
+    with pytest.raises(ResourceError, match=r"toy: needs 17 MB free in .*, found 1.0 MB; free some"):
         fetch.pull(shop.model)
     assert shop.left() == []
 

@@ -74,7 +74,7 @@ def test_no_room(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     message = fails("needs 17 MB free in ", ResourceError)
-    assert "found 1 MB; free some or set HF_HUB_CACHE to another disk" in message
+    assert "found 1.0 MB; free some or set HF_HUB_CACHE to another disk" in message
     assert hub.kinds() == ["info"]
 
 

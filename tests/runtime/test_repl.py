@@ -150,7 +150,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     file = tmp_path / "talk.state"
     first = chat(f"/system Be brief.\nHi\n/save {file}\n")
     assert re.search(
-        r"^saved 2 messages, \d+ tokens of context, 0.0 MB, to talk.state$", first.err, re.MULTILINE
+        r"^saved 2 messages, \d+ tokens of context, 2.2 kB, to talk.state$", first.err, re.MULTILINE
     )
     later = chat(f"/load {file}\nWhere?\n")
     assert later.code == 0

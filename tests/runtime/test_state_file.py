@@ -212,7 +212,7 @@ def test_a_conversation_goes_on_with_the_same_bits(model: Model, tmp_path: Path)
     talk.answer("abc", sampler(), 8)
     said = model.keeper.save(talk, tmp_path / "talk.state")
     n_fed, turns = len(talk.session.fed), list(talk.turns)
-    assert said.startswith(f"saved 2 messages, {n_fed} tokens of context, 0.0 MB, to talk.state")
+    assert said.startswith(f"saved 2 messages, {n_fed} tokens of context, 17 kB, to talk.state")
     straight = [piece.token for piece in talk.reply("cab", sampler(), 8)]
     cached = talk.session.stats.n_cached
     logits = model.exe.decode(5).copy()

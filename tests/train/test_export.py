@@ -283,11 +283,15 @@ def room_for(n_bytes: int) -> Generator[None]:
 def test_a_full_disk_leaves_everything_as_it_was(
     n_bytes: int, to_gguf: Export, to_folder: Export, tmp_path: Path
 ) -> None:
-    hp = small("llama")
+    hp, full = small("llama"), "needs room on its disk, file too large; free some, "
+    for export in (to_gguf, to_folder):
+        with room_for(n_bytes), pytest.raises(ResourceError, match=f"{full}nothing was saved"):
+            export(hp)
+    assert not list(tmp_path.iterdir())
     file, folder = to_gguf(hp), to_folder(hp)
     before = {path: path.read_bytes() for path in (file, *folder.iterdir())}
     for export in (to_gguf, to_folder):
-        with room_for(n_bytes), pytest.raises(ResourceError, match="needs room on its disk, file too large"):
+        with room_for(n_bytes), pytest.raises(ResourceError, match=f"{full}what was there is intact"):
             export(hp, weights=random_weights(hp, 7), force=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -21,7 +21,7 @@ from ck.frontend.vocabulary import read_vocabulary
 from ck.train.export.checks import Weights, check_place, checked_shapes, checked_tensor, outward_of
 from ck.train.export.gguf_header import write_header
 from ck.train.files import replacing
-from ck.train.rundir import disk_errors
+from ck.train.rundir import output_errors
 
 # Storage types of matrices -> what general.file_type calls a file of them (llama.h, llama_ftype).
 STORAGE_TYPES = {
@@ -64,7 +64,7 @@ def export_gguf(
     }
     numbers = {DIVISORS: np.array(hp.rope_divisors, np.float32)} if hp.rope_divisors else {}
     weights, shapes = {**weights, **numbers}, {**shapes, **{n: v.shape for n, v in numbers.items()}}
-    with disk_errors(path), replacing(path) as file:
+    with output_errors(path), replacing(path) as file:
         stored = {name: _stored_as(storage, name, shape) for name, shape in shapes.items()}
         write_header(file.name, hp.arch, keys, shapes, stored)
         _append(file, (_encode(n, checked_tensor(weights, n, shapes[n]), stored[n]) for n in shapes))

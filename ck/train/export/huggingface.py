@@ -14,7 +14,7 @@ from ck.frontend.hyperparameters import HyperParameters
 from ck.runtime.paths import sync_directory
 from ck.train.export.checks import Weights, check_parent, checked_shapes, checked_tensor, outward_of
 from ck.train.files import UNFINISHED, replacing
-from ck.train.rundir import disk_errors
+from ck.train.rundir import output_errors
 from ck.train.tensor_file import tensor_file
 
 FILES = (
@@ -57,7 +57,7 @@ def export_huggingface(
     )
     check_parent(directory)
     _check_directory(directory, force)
-    with disk_errors(directory), _replacing_directory(directory) as scratch:
+    with output_errors(directory), _replacing_directory(directory) as scratch:
         for name, text in texts.items():
             with replacing(scratch / name) as file:
                 file.write(text.encode())

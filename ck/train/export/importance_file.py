@@ -20,7 +20,7 @@ from ck.train.export.gguf_bytes import (
     texts_value,
 )
 from ck.train.files import replacing
-from ck.train.rundir import disk_errors
+from ck.train.rundir import output_errors
 
 
 def write_importance(
@@ -45,7 +45,7 @@ def write_importance(
         tensor_info(name, values.shape, "f32", offset)
         for (name, values), offset in zip(data.items(), places, strict=True)
     ]
-    with disk_errors(path), replacing(path) as file:
+    with output_errors(path), replacing(path) as file:
         file.write(header(pairs(said), infos, DEFAULT_ALIGNMENT))
         for values in data.values():
             file.write(values.data)

@@ -15,7 +15,7 @@ from ck.frontend.huggingface.peft import CONFIG, TENSORS, peft_config, to_peft
 from ck.frontend.hyperparameters import HyperParameters
 from ck.train.export.checks import check_parent
 from ck.train.files import replacing
-from ck.train.rundir import disk_errors
+from ck.train.rundir import output_errors
 from ck.train.tensor_file import tensor_file
 
 
@@ -44,11 +44,11 @@ def export_peft(
             raise ConflictError(
                 f"{directory}: must be new, empty or with --force an earlier export, found {foreign[0]}"
             )
-    with disk_errors(directory):
+    with output_errors(directory):
         directory.mkdir(exist_ok=True)
-        with replacing(directory / TENSORS) as file:
-            shapes = {name: tensor.shape for name, tensor in values.items()}
-            file.writelines(tensor_file(shapes, values.values(), {"format": "pt"}))
-        # Last: without it the folder is no adapter.
-        with replacing(directory / CONFIG) as file:
-            file.write((json.dumps(peft_config(hp, adapters, base), indent=2) + "\n").encode())
+    with output_errors(directory / TENSORS), replacing(directory / TENSORS) as file:
+        shapes = {name: tensor.shape for name, tensor in values.items()}
+        file.writelines(tensor_file(shapes, values.values(), {"format": "pt"}))
+    # Last: without it the folder is no adapter.
+    with output_errors(directory / CONFIG), replacing(directory / CONFIG) as file:
+        file.write((json.dumps(peft_config(hp, adapters, base), indent=2) + "\n").encode())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ck.dtypes import BY_NAME
 from ck.errors import MalformedError, ResourceError, UnsupportedError, UsageError
+from ck.files import size_text
 from ck.frontend.gguf.reader import DEFAULT_ALIGNMENT
 from ck.frontend.model import GgufModel
 from ck.frontend.quantize import quantize_rows
@@ -24,7 +25,7 @@ from ck.runtime.weights import dequantize
 from ck.train.export.checks import check_place
 from ck.train.export.gguf_bytes import header, number_value, offsets, padded, pairs, tensor_info, text_value
 from ck.train.files import replacing
-from ck.train.rundir import disk_errors
+from ck.train.rundir import output_errors
 
 Progress = Callable[[int, int], None]
 _FILE_TYPE, _VERSION = "general.file_type", "general.quantization_version"
@@ -169,7 +170,7 @@ def write_quantized(
     hold, ResourceError, MachineError.
     """
     check_output(plan, path, force=force)
-    with disk_errors(path), replacing(path) as file, ThreadPoolExecutor(threads) as pool:
+    with output_errors(path), replacing(path) as file, ThreadPoolExecutor(threads) as pool:
         file.write(plan.header)
         for tensor in plan.tensors:
             for part in _parts(plan.file, tensor, pool, threads):
@@ -188,7 +189,7 @@ def check_output(plan: Plan, path: Path, *, force: bool = False) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < plan.n_bytes:
         raise ResourceError(
-            f"{path}: needs {plan.n_bytes / 1e6:.0f} MB free on its disk, found {free / 1e6:.0f} MB; "
+            f"{path}: needs {size_text(plan.n_bytes)} free on its disk, found {size_text(free)}; "
             "free some, or choose another place"
         )
 
