@@ -73,6 +73,8 @@ class Stats:
 
     def line(self) -> str:
         """One line for a person."""
+        if self.n_prompt == 0:
+            return "nothing was generated yet"
         return (
             f"{self.n_prompt} prompt tokens ({self.n_cached} cached), {self.prefill_tps:.0f} tok/s, "
             f"first token after {self.ttft_s * 1e3:.0f} ms; "

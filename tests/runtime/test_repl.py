@@ -85,6 +85,8 @@ def test_tokens_and_stats() -> None:
     assert "answer ids: 80 97 114 105 115 46\nanswer pieces: 'P' 'a' 'r' 'i' 's' '.'\n" in run.err
     assert "prompt pieces: '<begin>' '[' 'u'" in run.err
     assert "of 400 tokens of context in use, seed 1" in run.err
+    before = chat("/stats\n").err
+    assert before == "nothing was generated yet\n0 of 400 tokens of context in use, seed 1\n"
 
 
 def test_ids_pieces_and_ascii() -> None:
