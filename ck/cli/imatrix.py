@@ -21,7 +21,7 @@ DEFAULT_WINDOW = 512
 )
 @click.option("-c", "--ctx-size", type=click.IntRange(3), default=DEFAULT_WINDOW, help="Tokens of a window.")
 @click.option("--chunks", type=click.IntRange(1), help="Windows at most. Default: all.")
-@click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type.")
+@click.option("--dtype", type=click.Choice(["f32"], False), help="Dequantise all weights to this type.")
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads. Default: all allowed.")
 @click.option("--backend", type=click.Choice(["c", "llvm"]), help="What compiles. Default: as ck run.")
 @click.option("--force", is_flag=True, help="Replace a file at the output.")

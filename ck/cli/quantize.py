@@ -69,13 +69,13 @@ def _checked(choice: "Choice") -> "Choice":
     """The choice with types in lower case. Raises UsageError for one that is no storage type."""
     from dataclasses import replace
 
-    from ck.dtypes import BY_NAME
     from ck.errors import UsageError
+    from ck.frontend.quantize import STORED
 
     types = {"--output-tensor-type": choice.head, "--token-embedding-type": choice.embedding}
     for option, storage in types.items():
-        if storage is not None and storage.lower() not in BY_NAME:
-            raise UsageError(f"{option}: must be one of {', '.join(BY_NAME)}, found {storage}")
+        if storage is not None and storage.lower() not in STORED:
+            raise UsageError(f"{option}: must be one of {', '.join(STORED)}, found {storage}")
     head, embedding = (None if storage is None else storage.lower() for storage in types.values())
     return replace(choice, head=head, embedding=embedding)
 

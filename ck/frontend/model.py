@@ -134,7 +134,8 @@ def open_file(path: str | os.PathLike[str], quantize: str | None = None) -> Mode
         return FolderModel(Path(path), quantize)
     if quantize is not None:
         raise UsageError(
-            f"{shown(Path(path).name)}: must be a model folder to be quantised on load, it is a file"
+            f"{shown(Path(path).name)}: must be a model folder to be quantised on load, it is a file; "
+            "for a file run: ck quantize IN OUT --type TYPE"
         )
     return GgufModel(path)
 

@@ -21,6 +21,7 @@ from ck.frontend.quantize import importance
 from ck.frontend.quantize.importance import read_importance
 from ck.frontend.quantize.mixes import Choice, find_file_type
 from ck.train.export import quantized_file
+from ck.train.export.gguf_file import STORAGE_TYPES
 from ck.train.export.quantized_file import plan_quantized, write_quantized
 from tests.frontend.raw_gguf import U32, parse, u32
 from tests.train import quantized
@@ -122,8 +123,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "type": (("--type", "q4_2"), 2, "--type: must be one of F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, "
              "Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, IQ4_NL, IQ4_XS, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, found "
              "q4_2"),
-    "storage": (("--type", "q4_0", "--output-tensor-type", "q4_k_m"), 2, "--output-tensor-type: must be one "
-                "of f32, f16, "),
+    "storage": (("--type", "q4_0", "--output-tensor-type", "Q4_K_M"), 2, "--output-tensor-type: must be one "
+                f"of {', '.join(STORAGE_TYPES)}, found Q4_K_M"),
     "rows": (("--type", "q4_0", "--token-embedding-type", "q6_k"), 2, "token_embd.weight: rows must be "
              "multiples of 256 to be q6_k, found 64"),
     "matrix": (("--type", "q4_0", "--imatrix", "none.gguf"), 2, "none.gguf: the file cannot be read: "),

@@ -69,6 +69,8 @@ def test_k_types_fall_back_where_rows_do_not_fit(tmp_path: Path) -> None:
         part = ((want - found) ** 2).sum() / (want**2).sum()
         assert part <= {"f32": 0, "q5_0": 0.003, "q4_k": 0.012}[storage], name
     assert FolderModel(path, "q6_k").tensors["blk.0.ffn_up.weight"].storage.name == "q8_0"
+    # One model, and one program, however the type is written.
+    assert FolderModel(path, "Q6_K").record() == FolderModel(path, "q6_k").record()
 
 
 def test_the_digest_changes_with_what_is_read_and_no_tensor_is(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ TYPES = "q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl, q6_k, q5_k, q4_k, q3_k, q2_k, iq4
     [
         ("iq3_s", UnsupportedError, f"quantize: ck makes {TYPES} on load, found iq3_s; "),
         ("int8", UsageError, f"quantize: one of {TYPES} is required, found int8"),
-        ("Q8_0", UsageError, f"quantize: one of {TYPES} is required, found Q8_0"),
+        ("IQ3_S", UnsupportedError, f"quantize: ck makes {TYPES} on load, found IQ3_S; "),
     ],
 )  # fmt: skip
 def test_types_that_ck_does_not_make_are_refused(
@@ -124,8 +126,12 @@ def test_rows_that_are_no_blocks_are_not_quantised(tmp_path: Path) -> None:
         UsageError, match=r"^folder: rows of model.layers.0.mlp.down_proj.weight must be multip"
     ):
         FolderModel(path, "q8_0")
-    with pytest.raises(UsageError, match=r"^model.gguf: must be a model folder to be quantised on load"):
+    with pytest.raises(UsageError) as caught:
         open_file(tmp_path / "model.gguf", "q8_0")
+    assert str(caught.value) == (
+        "model.gguf: must be a model folder to be quantised on load, it is a file; "
+        "for a file run: ck quantize IN OUT --type TYPE"
+    )
 
 
 @pytest.mark.parametrize("name", BROKEN)

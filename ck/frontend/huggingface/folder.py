@@ -39,7 +39,6 @@ class FolderModel(TransformersModel):
         config = read_object(path / CONFIG)
         self._shards = ShardedTensors(path)
         super().__init__(config, named(path / CONFIG), self._shards, quantize, shown(self.name))
-        self._quantize = quantize
 
     @property
     def name(self) -> str:

@@ -42,7 +42,6 @@ class LiveModel(TransformersModel):
         self.name = type(model).__name__
         config: dict[str, Any] = {**model.config.to_dict(), "architectures": [self.name]}
         super().__init__(config, f"{self.name}.config", _StateDict(model.state_dict()), quantize, self.name)
-        self._quantize = quantize
         self._tokenizer = tokenizer
         generation: Any = getattr(model, "generation_config", None)
         given = (config.get("eos_token_id"), getattr(generation, "eos_token_id", None))

@@ -49,12 +49,15 @@ class StoredTensor:
         return self.storage.row_bytes(self.shape[-1]) * int(np.prod(self.shape[:-1], dtype=np.int64))
 
 
-def check_quantize(quantize: str | None) -> None:
-    """Raise UsageError, UnsupportedError unless matrices can be stored as `quantize`; None leaves them."""
-    known = ", ".join(QUANTIZED)
-    if quantize is None or quantize in QUANTIZED:
-        return
-    if quantize in _OTHERS:
+def quantized_type(quantize: str | None) -> str | None:
+    """The type that matrices are to be stored as, which may be written in any case; None leaves them.
+
+    Raises UsageError, UnsupportedError for one that ck does not make.
+    """
+    known, storage = ", ".join(QUANTIZED), quantize and quantize.lower()
+    if storage is None or storage in QUANTIZED:
+        return storage
+    if storage in _OTHERS:
         raise UnsupportedError(
             f"quantize: ck makes {known} on load, found {quantize}; give a GGUF file of it"
         )

@@ -11,7 +11,7 @@ from ck.errors import MalformedError
 from ck.frontend.architectures.outward import family_of_config, find_outward
 from ck.frontend.architectures.outward.config import ConfigReader, written
 from ck.frontend.huggingface.shards import TensorStore
-from ck.frontend.huggingface.stored import StoredTensor, StoredTensors, check_quantize
+from ck.frontend.huggingface.stored import StoredTensor, StoredTensors, quantized_type
 from ck.frontend.huggingface.text_part import TextPart, sees, text_config
 from ck.frontend.hyperparameters import HyperParameters
 from ck.frontend.model_file import Words
@@ -37,14 +37,14 @@ class TransformersModel(ABC):
         quantize: str | None,
         where: str,
     ) -> None:
-        check_quantize(quantize)
+        self._quantize = quantized_type(quantize)
         reader = ConfigReader(config, config_where)
         reader.refuse("quantization_config")
         family = find_outward(family_of_config(reader))
         assert family is not None
         part = TextPart(store) if sees(reader) else None
         self._hp = family.from_huggingface_config(reader if part is None else text_config(reader))
-        self._stored = StoredTensors(part or store, self._hp, quantize, where)
+        self._stored = StoredTensors(part or store, self._hp, self._quantize, where)
         self._others = part.others if part else ()
 
     @property

@@ -42,8 +42,9 @@ _AT_A_TIME = 1 << 16
 FALLBACKS = {
     "q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0", "iq4_xs": "iq4_nl",
 }  # fmt: skip
-# Types that matrices can be made into on load.
+# Types that matrices can be made into on load, and in a file.
 QUANTIZED = (*_LEGACY, *_K_TYPES)
+STORED = (*_FLOATS, *QUANTIZED)
 
 
 def quantize_rows(values: Rows, storage: StorageType, importance: Rows | None = None) -> Bytes:
