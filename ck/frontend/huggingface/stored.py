@@ -54,8 +54,10 @@ def quantized_type(quantize: str | None) -> str | None:
 
     Raises UsageError, UnsupportedError for one that ck does not make.
     """
-    known, storage = ", ".join(QUANTIZED), quantize and quantize.lower()
-    if storage is None or storage in QUANTIZED:
+    if quantize is None:
+        return None
+    known, storage = ", ".join(QUANTIZED), quantize.lower()
+    if storage in QUANTIZED:
         return storage
     if storage in _OTHERS:
         raise UnsupportedError(
