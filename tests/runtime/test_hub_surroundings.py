@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import socket
 import sys
@@ -12,6 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 from ck.errors import MachineError, ResourceError, UsageError
+from ck.runtime.hub_fetch import plan_fetch
+from ck.runtime.hub_name import HubName
 from ck.runtime.resolve import resolve_model
 from tests.runtime.hub_fixtures import LARGE, at, fails, hub, status
 from tests.runtime.hub_server import HubServer
@@ -76,6 +79,8 @@ def test_no_room(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     message = fails("needs 17 MB free in ", ResourceError)
     assert "found 1.0 MB; free some or set HF_HUB_CACHE to another disk" in message
     assert hub.kinds() == ["info"]
+    with pytest.raises(ResourceError, match=re.escape(message)):
+        plan_fetch(HubName("org/name"))
 
 
 def test_a_disk_that_fills_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +99,13 @@ def test_a_disk_that_fills_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -
 def test_a_cache_that_cannot_be_one(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file"))
-    fails("file: must be a writable directory, not a directory; set HF_HUB_CACHE", MachineError)
+    message = fails("file: must be a writable directory, not a directory; set HF_HUB_CACHE", MachineError)
+    with pytest.raises(MachineError, match=re.escape(message)):
+        plan_fetch(HubName("org/name"))
+    monkeypatch.setenv("CK_CACHE_DIR", str(tmp_path / "file"))
+    fails("file/models: must be a writable directory, ", MachineError)
+    with pytest.raises(MachineError, match="file/models: must be a writable directory, "):
+        plan_fetch(HubName("org/name"))
 
 
 @pytest.mark.parametrize(
