@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @shape_options
 @json_option
 def command(model: str, tensors: bool, template: bool, as_json: bool, **given: Any) -> None:
-    """Show architecture, sizes, storage types and tokenizer of MODEL, and the memory it takes.
+    """Show architecture, sizes, storage types, tokenizer and sampling of MODEL, and the memory it takes.
 
     Only headers are read. A model that ck cannot run is shown as far as it can be read, with what is missing
     for it, and the exit code is 4.
@@ -85,18 +85,26 @@ def _facts(file: "ModelFile", options: ProgramOptions) -> dict[str, Any]:
     except UnsupportedError as error:
         return {**facts, "supported": False, "reason": str(error), **_words_of(file)}
     facts |= {"supported": True, "hyperparameters": vars(hp), "skipped": list(file.skipped)}
-    facts["tokenizer"] = _tokenizer(file.words())
-    facts["chat_template_sha256"] = _template_digest(file)
+    facts |= _about_texts(file)
     facts["memory"] = _memory(file, hp, options)
     return facts
 
 
+def _about_texts(file: "ModelFile") -> dict[str, Any]:
+    """Tokenizer, template, and how the model wants its tokens drawn."""
+    return {
+        "tokenizer": _tokenizer(file.words()),
+        "chat_template_sha256": _template_digest(file),
+        "sampling": None if file.sampling is None else dict(file.sampling.values),
+    }
+
+
 def _words_of(file: "ModelFile") -> dict[str, Any]:
-    """Tokenizer and template of a model that ck cannot run, if these can be read."""
+    """The same of a model that ck cannot run, if it can be read."""
     from ck.errors import CkError
 
     try:
-        return {"tokenizer": _tokenizer(file.words()), "chat_template_sha256": _template_digest(file)}
+        return _about_texts(file)
     except CkError:
         return {}
 
@@ -194,13 +202,15 @@ def _model_rows(facts: dict[str, Any]) -> list[list[str]]:
 
 
 def _known_rows(facts: dict[str, Any]) -> list[list[str]]:
-    """Tokenizer and template, where something is known of them."""
+    """Tokenizer, template and sampling, where something is known of them."""
     if "tokenizer" not in facts:
         return []
     words = facts["tokenizer"]
+    wants = ", ".join(f"{name} {value}" for name, value in (facts["sampling"] or {}).items())
     return [
         *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
         ["chat template", facts["chat_template_sha256"] or "none: completes raw text"],
+        *([["sampling", wants]] if wants else []),
     ]
 
 

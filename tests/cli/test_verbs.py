@@ -128,7 +128,7 @@ def test_what_a_living_process_makes_stays(
     assert ck_main("cache", "prune").out == "deleted 2 entries, 0.00 MiB\n"
 
 
-def test_show(ck_main: Any, tiny: str) -> None:
+def test_show(ck_main: Any, tiny: str, tmp_path: Path) -> None:
     result = ck_main("show", tiny)
     assert result.code == 0
     rows = dict(line.split(maxsplit=1) for line in result.out.splitlines() if not line.startswith(" "))
@@ -136,6 +136,11 @@ def test_show(ck_main: Any, tiny: str) -> None:
     assert rows["layers"] == "2 of width 64, hidden 64"
     assert rows["attention"] == "4 heads, 2 of keys and values, 16 wide"
     assert rows["supported"] == "yes"
+    assert "sampling" not in rows
+    extra = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20, "general.sampling.sequence": "k\x1b"}
+    wants = str(write_tiny(tmp_path / "wants.gguf", extra=extra))
+    assert "\nsampling       samplers k\\x1b, temp 0.6, top_k 20\n" in ck_main("show", wants).out
+    assert json.loads(ck_main("show", wants, "--json").out)["sampling"]["top_k"] == 20
     assert len(ck_main("show", tiny, "--tensors").out.splitlines()) > len(result.out.splitlines()) + 10
 
 
