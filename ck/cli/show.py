@@ -206,7 +206,8 @@ def _known_rows(facts: dict[str, Any]) -> list[list[str]]:
     if "tokenizer" not in facts:
         return []
     words = facts["tokenizer"]
-    wants = ", ".join(f"{name} {value}" for name, value in (facts["sampling"] or {}).items())
+    sampling: dict[str, Any] = facts["sampling"] or {}
+    wants = ", ".join(f"{name} {value}" for name, value in sampling.items())
     return [
         *(_word_rows(words) if words else [["tokenizer", "none: takes token ids"]]),
         ["chat template", facts["chat_template_sha256"] or "none: completes raw text"],
