@@ -18,7 +18,7 @@ from ck.frontend.vocabulary import read_vocabulary
 from ck.train.export.gguf_header import write_header
 from ck.train.files import replacing
 from ck.train.model_tokenizer import ModelTokenizer
-from ck.train.rundir import disk_errors
+from ck.train.rundir import NOTHING, disk_errors
 
 FOLDER, VOCABULARY = "base", "vocabulary.gguf"
 # What a model folder has beside its weights.
@@ -31,7 +31,7 @@ SIDE_FILES = (
 def keep_side(file: ModelFile, hp: HyperParameters, run: Path) -> None:
     """Leave the tokenizer's part of a model in a run's directory. Raises ResourceError, MachineError."""
     side = run / FOLDER
-    with disk_errors(side):
+    with disk_errors(side, NOTHING):
         shutil.rmtree(side, ignore_errors=True)
         side.mkdir(mode=0o700)
         if isinstance(file, GgufModel):

@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 from ck.errors import CkError, InternalError, MalformedError, UsageError
 from ck.runtime.paths import sync_directory
 from ck.train.files import UNFINISHED
-from ck.train.rundir import disk_errors, remove
+from ck.train.rundir import INTACT, NOTHING, disk_errors, remove
 from ck.train.tensor_file import tensor_file
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -82,7 +82,7 @@ class Checkpoints:
         """
         loss = checkpoint.dev_loss if dev_loss is None else dev_loss
         target = self.path(checkpoint.step)
-        with disk_errors(target):
+        with disk_errors(target, INTACT if self.steps() else NOTHING):
             self.directory.mkdir(mode=0o700, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.directory))
             try:

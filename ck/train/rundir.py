@@ -41,6 +41,8 @@ ENTRIES = {
 }
 # How long a lock may be held before its holder has written its process id.
 _PID_WAIT_S = 0.5
+# What is there all the same when something could not be written.
+INTACT, NOTHING = "what was saved is intact", "nothing was saved"
 
 
 class RunDirectory(os.PathLike[str]):
@@ -244,12 +246,15 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Generator[None]:
-    """Turn what the system says about writing `path` into one line: ResourceError or MachineError."""
+def disk_errors(path: Path, kept: str = INTACT) -> Generator[None]:
+    """Turn what the system says about writing `path` into one line: ResourceError or MachineError.
+
+    `kept` says what of the run is there all the same.
+    """
     try:
         yield
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, kept) from error
 
 
 @contextmanager
@@ -258,11 +263,11 @@ def output_errors(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        kept = "what was there is intact" if os.path.lexists(path) else "nothing was saved"
+        kept = "what was there is intact" if os.path.lexists(path) else NOTHING
         raise disk_error(path, error, kept) from error
 
 
-def disk_error(path: Path, error: OSError, kept: str = "what was saved is intact") -> CkError:
+def disk_error(path: Path, error: OSError, kept: str) -> CkError:
     """The error for the user when `path` could not be written."""
     what = (error.strerror or str(error)).lower()
     if error.errno in _DISK_FULL:

@@ -28,7 +28,7 @@ from ck.train.corpus import Corpus, find_files
 from ck.train.export.source import read_hyperparameters
 from ck.train.model_tokenizer import DocumentTokenizer
 from ck.train.round_trip import round_trip
-from ck.train.rundir import RunDirectory, disk_errors
+from ck.train.rundir import INTACT, NOTHING, RunDirectory, disk_errors
 from ck.train.schedules import check_schedule
 from ck.train.tokenizer_training import Kind, TrainingTokenizer, load_tokenizer, train_tokenizer
 from ck.train.tokens import TokenData, open_tokens, prepare_tokens
@@ -88,7 +88,7 @@ def prepare(run: RunDirectory, config: TrainConfig, say: Say) -> Prepared:
         tokenizer = known or _train_tokenizer(corpus, kind or "bpe", config)
         round_trip(tokenizer, corpus).require()
     say("encoding the data")
-    with disk_errors(run.path / "data"):
+    with disk_errors(run.path / "data", NOTHING):
         tokenizer.save(run.path / "tokenizer.json")
         data = prepare_tokens(corpus, tokenizer, run.path / "data", config.data.dev_fraction, config.run.seed)
     _check_length(config, data)
@@ -238,15 +238,15 @@ def build(
         progress=lambda stage: say(f"compiling: {stage}"),
         **program_options(config),
     )
-    made_by = trainable.program.backend
+    made_by, kept = trainable.program.backend, INTACT if (run.path / "run.json").is_file() else NOTHING
     for folder, pattern in (("ir", "*.mlir"), ("build", made_by.source_name)):
-        with disk_errors(run.path / folder):
+        with disk_errors(run.path / folder, kept):
             (run.path / folder).mkdir(mode=0o700, exist_ok=True)
             for path in (trainable.program.directory / folder).glob(pattern):
                 shutil.copyfile(path, run.path / folder / path.name)
     for other in {*BACKENDS} - {made_by.name}:
         # Of a run that goes on with another backend.
-        with disk_errors(run.path / "build"):
+        with disk_errors(run.path / "build", kept):
             (run.path / "build" / backend(other).source_name).unlink(missing_ok=True)
     return trainable
 
