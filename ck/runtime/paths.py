@@ -123,7 +123,7 @@ def at_work(directory: Path) -> Generator[None]:
         # The kernel drops it with the process: what a killed one leaves is nobody's. Not every file system
         # has locks; where there are none it looks like that from the beginning.
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_SH)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
@@ -135,7 +135,7 @@ def is_at_work(path: Path) -> bool:
         with suppress(OSError):
             handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
             finally:
