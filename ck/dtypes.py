@@ -53,6 +53,10 @@ BY_NAME = {row.name: row for row in _ROWS}
 BY_GGML_ID = {row.ggml_id: row for row in _ROWS}
 
 
-def activation_row_bytes(k: int) -> int:
-    """Bytes of one row of `k` quantised activations: two planes of k int8, k/32 f32 scales, k/16 i32 sums."""
-    return 2 * k + k // 32 * 4 + k // 16 * 4
+# How products of quantised weights may take their rows: in 15 bits (two planes of int8) or in 8 (one).
+ACTIVATIONS = ("q16", "q8")
+
+
+def activation_row_bytes(k: int, planes: int) -> int:
+    """Bytes of one row of `k` quantised activations: planes of k int8, k/32 f32 scales, k/16 i32 sums."""
+    return planes * k + k // 32 * 4 + k // 16 * 4

@@ -251,5 +251,10 @@ _Static_assert(sizeof(ck_r16_iq4_xs) == 2208, "iq4_xs packed");
 //   int8 high[k] | int8 low[k] | f32 d[k / 32] | i32 sum[k / 16]
 // q = 128 * high + low in -16256..16256, high in -127..127, low in -64..63; value = d * q.
 // sum: of q over 16 columns.
+// A "q8 row": the same of 8 bits in one plane, as ck_quantize_rows_q8 writes it:
+//   int8 q[k] | f32 d[k / 32] | i32 sum[k / 16]
+// q in -127..127; value = d * q.
 
-#define CK_Q16_ROW_BYTES(k) (2 * (k) + (k) / 8 + (k) / 4)
+#define CK_ROW_BYTES(planes, k) ((planes) * (k) + (k) / 8 + (k) / 4)
+#define CK_Q16_ROW_BYTES(k) CK_ROW_BYTES(2, k)
+#define CK_Q8_ROW_BYTES(k) CK_ROW_BYTES(1, k)

@@ -12,12 +12,12 @@
 
 #pragma GCC visibility push(default)
 
-#define CK_STORAGE_TYPES(X) \
-    X(f32) X(f16) X(bf16) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(q8_0) X(iq4_nl) \
-    X(q2_k) X(q3_k) X(q4_k) X(q5_k) X(q6_k) X(iq4_xs)
+#define CK_QUANTIZED_TYPES(X) \
+    X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(q8_0) X(iq4_nl) X(q2_k) X(q3_k) X(q4_k) X(q5_k) X(q6_k) X(iq4_xs)
+#define CK_STORAGE_TYPES(X) X(f32) X(f16) X(bf16) CK_QUANTIZED_TYPES(X)
 
-// linear: y[t][o] = sum_k x[t][k] * w[o][k], y [n][n_out], x [n][n_in] f32, or q16 rows if w is quantised.
-// Split: panels of 16 outputs.
+// linear: y[t][o] = sum_k x[t][k] * w[o][k], y [n][n_out], x [n][n_in] f32, or if w is quantised q16 rows, in
+// ck_..._<w>_q8 q8 rows. Split: panels of 16 outputs.
 // linear_add: y = residual + that; y may be residual.
 // glu: y = act(x . w_gate) * (x . w_up); act 0 silu, 1 gelu_tanh.
 #define CK_DECLARE_LINEAR(w) \
@@ -27,10 +27,13 @@
                            int64_t n_out, int64_t n_in, int tid, int nth); \
     void ck_glu_##w(float* y, const void* x, const void* w_gate, const void* w_up, int64_t n, int64_t n_out, \
                     int64_t n_in, int64_t act, int tid, int nth);
+#define CK_DECLARE_LINEAR_Q8(w) CK_DECLARE_LINEAR(w##_q8)
 CK_STORAGE_TYPES(CK_DECLARE_LINEAR)
+CK_QUANTIZED_TYPES(CK_DECLARE_LINEAR_Q8)
 
-// quantize_rows: x [n][k] f32 -> n q16 rows (15 bits in two int8 planes). Split: rows.
+// quantize_rows: x [n][k] f32 -> n q16 rows (15 bits in two int8 planes), or q8 rows (8 bits). Split: rows.
 void ck_quantize_rows(void* y, const float* x, int64_t n, int64_t k, int tid, int nth);
+void ck_quantize_rows_q8(void* y, const float* x, int64_t n, int64_t k, int tid, int nth);
 
 // embed: y[t] = row tokens[t] of w [n_vocab][d] (r16), as f32. Split: rows.
 #define CK_DECLARE_EMBED(w) \

@@ -49,6 +49,13 @@ uint64_t ck_cpu_detect(void) {
     return all(c, bit_AVX512VNNI) ? found | CK_ISA_avx512vnni : found;
 }
 
+// Measured on two cores, four streams each: on Sapphire Rapids 1 KiB, on Zen 4 128 bytes (1 KiB: a fifth less).
+int ck_cpu_ahead(void) {
+    uint32_t a, b, c, d;
+    const bool known = __get_cpuid(0, &a, &b, &c, &d);
+    return known && b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx ? 128 : 1024;
+}
+
 static uint64_t named(const char* name, size_t length) {
     for (size_t i = 0; i < n_bundles; i++)
         if (strlen(bundles[i].name) == length && memcmp(bundles[i].name, name, length) == 0)

@@ -16,5 +16,8 @@
 // Bits the machine supports, whatever CK_ISA_MASK says.
 uint64_t ck_cpu_detect(void);
 
+// How many bytes before their use a kernel asks for memory that it streams.
+int ck_cpu_ahead(void);
+
 // Bits that `mask` (a CK_ISA_MASK value, or NULL for no mask) leaves of `detected`.
 uint64_t ck_cpu_masked(uint64_t detected, const char* mask);

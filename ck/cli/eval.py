@@ -79,7 +79,9 @@ def ppl(model: str, adapter: str | None, as_json: bool, **given: Any) -> None:
 @_CHUNKS
 @_WINDOW
 @window_options
-@click.option("--base-dtype", type=click.Choice(["f32"]), help="Dequantise all weights of the base to this.")
+@click.option(
+    "--base-dtype", type=click.Choice(["f32"], False), help="Dequantise all weights of the base to this."
+)
 @_ADAPTER
 @json_option
 def kld(
@@ -95,7 +97,7 @@ def kld(
 
     The base is another model, which runs beside MODEL, or a file that --save-base or llama-perplexity's
     --kl-divergence-base has written. Without --base, MODEL is the base: its log probabilities are saved.
-    --dtype, --quantize and --adapter are MODEL's, the other options both models'.
+    --dtype, --activations, --quantize and --adapter are MODEL's, the other options both models'.
     """
     from ck.evaluate.base_file import BaseFile, is_base_file
 
@@ -111,7 +113,7 @@ def kld(
             )
         _against_file(model, BaseFile(Path(base)), options, text, adapter, as_json)
     else:
-        theirs = replace(options, dtype=base_dtype, quantize=None)
+        theirs = replace(options, dtype=base_dtype, quantize=None, activations="q16")
         _against_model(model, base, (options, theirs), text, adapter, save_base, as_json)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import click
 
+from ck.dtypes import ACTIVATIONS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,8 +33,16 @@ _CTX_SIZE = click.option(
 )
 _SHAPE_OPTIONS = (
     click.option("-b", "--chunk", type=click.IntRange(1, 1 << 16), default=512, help="Prompt tokens a step."),
-    click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", help="Type of the KV cache."),
-    click.option("--dtype", type=click.Choice(["f32"]), help="Dequantise all weights to this type."),
+    click.option(
+        "--kv", type=click.Choice(["f16", "f32"], False), default="f16", help="Type of the KV cache."
+    ),
+    click.option("--dtype", type=click.Choice(["f32"], False), help="Dequantise all weights to this type."),
+    click.option(
+        "--activations",
+        type=click.Choice(ACTIVATIONS, False),
+        default="q16",
+        help="Rows for quantised weights: q16, rounded to 15 bits, or q8, to 8: faster, less exact.",
+    ),
     click.option(
         "--quantize",
         metavar="TYPE",
@@ -81,6 +91,7 @@ class ProgramOptions:
     chunk: int
     kv: str
     dtype: str | None
+    activations: str
     quantize: str | None = None
     threads: int | None = None
     backend: str | None = None
@@ -127,6 +138,7 @@ def compile_model(
             context_len=options.ctx_size,
             kv=options.kv,
             dtype=options.dtype,
+            activations=options.activations,
             quantize=options.quantize,
             threads=options.threads,
             chunk=options.chunk,

@@ -7,9 +7,9 @@ from xdsl.ir import Dialect
 from ck.ir.ops import OPS
 from ck.ir.rt.ops import RT_OPS
 from ck.ir.rt.types import RT_TYPES
-from ck.ir.types import ActivationType, KvType, StateType, WeightType
+from ck.ir.types import KvType, Q8Type, Q16Type, StateType, WeightType
 
-CK = Dialect("ck", list(OPS), [WeightType, ActivationType, KvType, StateType])
+CK = Dialect("ck", list(OPS), [WeightType, Q16Type, Q8Type, KvType, StateType])
 RT = Dialect("rt", list(RT_OPS), list(RT_TYPES))
 
 _UPSTREAM = (builtin.Builtin, func.Func, scf.Scf, memref.MemRef, arith.Arith, math.Math, vector.Vector)

@@ -3,14 +3,15 @@
 !ck.q<3072x1024xq4_k>          a weight [out, in] as its file stores it
 !ck.q<3072x1024xq4_k, r16>     the same weight packed for the target
 !ck.q<3072x1024xf32, rows>     a weight that is trained: row-major, where products and optimizer find it
-!ck.q16<512x1024>               activations [T, K] quantised row by row (ck/dtypes.py says how a row lies)
+!ck.q16<512x1024>               activations [T, K] of 15 bits, row by row (runtime_c/blocks.h draws a row)
+!ck.q8<512x1024>                the same of 8 bits
 !ck.kv<3x4096x64xf16>          one layer's KV cache [kv heads, capacity, head width]
 !ck.state<16x128x128xf32>      a recurrent state: all that a layer keeps of the positions before, zeros at 0
 """
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias, TypeGuard
+from typing import ClassVar, Self, TypeAlias, TypeGuard
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -94,27 +95,26 @@ class WeightType(ParametrizedAttribute, TypeAttribute):
         printer.print_string(f"<{sizes}x{self.storage.data}{layout}>")
 
 
-@irdl_attr_definition
-class ActivationType(ParametrizedAttribute, TypeAttribute):
-    """`!ck.q16<TxK>`: activations quantised to 15 bits in blocks of 32 with an f32 scale each."""
+class _QuantizedRows(ParametrizedAttribute, TypeAttribute):
+    """Activations in blocks of 32 with an f32 scale each, in `PLANES` planes of int8."""
 
-    name = "ck.q16"
+    PLANES: ClassVar[int]
     sizes: Shape
 
-    @staticmethod
-    def of(shape: Sequence[int]) -> "ActivationType":
-        return ActivationType(_shape_attr(shape))
+    @classmethod
+    def of(cls, shape: Sequence[int]) -> Self:
+        return cls(_shape_attr(shape))
 
     def get_shape(self) -> tuple[int, ...]:
         return tuple(n.data for n in self.sizes)
 
     @property
     def row_bytes(self) -> int:
-        return activation_row_bytes(self.get_shape()[1])
+        return activation_row_bytes(self.get_shape()[1], self.PLANES)
 
     def verify(self) -> None:
         if len(self.sizes) != 2 or self.get_shape()[1] % 32:
-            raise VerifyException(f"!ck.q16: rows are multiples of 32, got {self.get_shape()}")
+            raise VerifyException(f"!{self.name}: rows are multiples of 32, got {self.get_shape()}")
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -123,6 +123,26 @@ class ActivationType(ParametrizedAttribute, TypeAttribute):
 
     def print_parameters(self, printer: Printer) -> None:
         printer.print_string(f"<{'x'.join(map(str, self.get_shape()))}>")
+
+
+@irdl_attr_definition
+class Q16Type(_QuantizedRows):
+    """`!ck.q16<TxK>`: activations quantised to 15 bits, in a high and a low plane."""
+
+    name = "ck.q16"
+    PLANES: ClassVar[int] = 2
+
+
+@irdl_attr_definition
+class Q8Type(_QuantizedRows):
+    """`!ck.q8<TxK>`: activations quantised to 8 bits, in one plane."""
+
+    name = "ck.q8"
+    PLANES: ClassVar[int] = 1
+
+
+# What a product with a quantised weight takes.
+ActivationType: TypeAlias = Q16Type | Q8Type
 
 
 @irdl_attr_definition

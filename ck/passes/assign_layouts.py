@@ -2,7 +2,7 @@
 
 `r16` (16 output rows interleaved) is the layout of every target so far: AVX-512 takes a vector whole, AVX2 in
 halves, portable C byte by byte. A quantised weight is multiplied with quantised rows; products of the same
-rows share them.
+rows share them. Rows have 15 bits in two planes, or with `activations = "q8"` 8 bits in one.
 
 Before:
     func.func @f(%x: tensor<2x32xf32>) -> tensor<2x16xf32> {
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp, StringAttr, TensorType
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
@@ -34,23 +34,34 @@ from xdsl.utils.exceptions import VerifyException
 from ck.ir.check.tier import Tier
 from ck.ir.functions import bodies
 from ck.ir.op import Product
-from ck.ir.ops.quantize_rows import QuantizeRowsOp
+from ck.ir.ops.quantize_rows import ROWS, QuantizeRowsOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.types import WeightType
+
+# The module's attribute that says how products of quantised weights take their rows.
+ACTIVATIONS = "ck.activations"
 
 
 @dataclass(frozen=True)
 class AssignLayoutsPass(ModulePass):
-    """`ck-assign-layouts{target}`: `target` names the machine; all of them use `r16`."""
+    """`ck-assign-layouts{target activations}`: `target` names the machine; all of them use `r16`.
+
+    `activations` is by default what the module's `ck.activations` says, else q16.
+    """
 
     name = "ck-assign-layouts"
-    TIER: ClassVar[Tier] = Tier(1e-5, "activations of 15 bits", specials=False)
+    TIER: ClassVar[Tier] = Tier(1e-5, "activations of 15 bits, or of 8", coarse=1e-2, specials=False)
     target: str = "native"
+    activations: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        said = op.attributes.get(ACTIVATIONS)
+        wanted = self.activations or (said.data if isinstance(said, StringAttr) else "q16")
+        if wanted not in ROWS:
+            raise VerifyException(f"ck-assign-layouts: activations is one of {', '.join(ROWS)}, got {wanted}")
         for block in bodies(op):
             _pack_weights(block)
-            _quantize_rows(block)
+            _quantize_rows(block, wanted)
 
 
 def require_layouts(name: str, op: Operation) -> None:
@@ -72,7 +83,7 @@ def _pack_weights(block: Block) -> None:
             Rewriter.replace_value_with_new_type(op.value, packed)
 
 
-def _quantize_rows(block: Block) -> None:
+def _quantize_rows(block: Block, wanted: str) -> None:
     quantized: dict[SSAValue, SSAValue] = {}
     for op in list(block.ops):
         if not isinstance(op, Product):
@@ -83,7 +94,7 @@ def _quantize_rows(block: Block) -> None:
         if not weight.row.quantized:
             continue
         if x not in quantized:
-            made = QuantizeRowsOp.build_op(x, hint=f"{x.name_hint or 'x'}_q16")
+            made = QuantizeRowsOp.to(x, wanted, hint=f"{x.name_hint or 'x'}_{wanted}")
             Rewriter.insert_op(made, InsertPoint.before(op))
             quantized[x] = made.y
         op.operands[0] = quantized[x]

@@ -329,7 +329,9 @@ class BufferizePass(ModulePass):
     """`ck-bufferize`"""
 
     name = "ck-bufferize"
-    TIER: ClassVar[Tier] = Tier(1e-9, "sums of rows in the order of the loops", quantized=1e-5, rounded=1e-2)
+    TIER: ClassVar[Tier] = Tier(
+        1e-9, "sums of rows in the order of the loops", quantized=1e-5, rounded=1e-2, coarse=1e-2
+    )
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         generated = _Generated()

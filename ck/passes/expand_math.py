@@ -92,7 +92,9 @@ class ExpandMathPass(ModulePass):
     """See the module's docstring."""
 
     name = "ck-expand-math"
-    TIER: ClassVar[Tier] = Tier(1e-9, "polynomials in place of exact functions", quantized=1e-5, rounded=1e-2)
+    TIER: ClassVar[Tier] = Tier(
+        1e-9, "polynomials in place of exact functions", quantized=1e-5, rounded=1e-2, coarse=1e-2
+    )
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in op.walk():

@@ -27,6 +27,7 @@ from ck.ir.ops.weight import WeightOp
 from ck.runtime.building import find_or_build, wanted_backend
 from ck.runtime.compilation import compile_into
 from ck.runtime.library import thread_count
+from ck.runtime.options import Options
 from ck.runtime.program import Program
 from ck.runtime.store import StoredProgram
 from ck.runtime.weights import Weights
@@ -80,7 +81,7 @@ def compile_activations(
 
     Raises what `ck.compile` raises.
     """
-    options = (n_ctx, kv, dtype, _STEP)
+    options = Options(n_ctx, kv, dtype, _STEP)
     fill = partial(_fill, file, options, progress)
     program = find_or_build((_RECORD, file.header_digest(), options), fill, wanted_backend(backend), False)
     return Activations(file, program, threads)
@@ -88,7 +89,7 @@ def compile_activations(
 
 def _fill(
     file: ModelFile,
-    options: tuple[int | None, str, str | None, int],
+    options: Options,
     progress: Callable[[str], None],
     directory: Path,
     made_by: Backend,

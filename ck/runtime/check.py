@@ -37,10 +37,11 @@ from ck.passes.reproducer import PassCrash
 from ck.runtime.check_failure import keep_in_cache, run_checked
 from ck.runtime.check_weights import StoredWeights
 from ck.runtime.compilation import backend_crash, compile_module, model_graph, plan_of, training_graph
+from ck.runtime.options import Options
 from ck.runtime.paths import cache_root
 from ck.runtime.program import Program, pointer_table
 
-KERNELS = Tier(1e-9, "kernels in place of their ops' references", quantized=1e-5, rounded=1e-2)
+KERNELS = Tier(1e-9, "kernels in place of their ops' references", quantized=1e-5, rounded=1e-2, coarse=1e-2)
 THREADS = (1, 2)
 
 
@@ -95,7 +96,7 @@ class CompiledCheck:
         first: dict[tuple[str, Case], Outcome],
     ) -> Line:
         inputs = self.checker.inputs
-        tier = KERNELS.where(quantized=inputs.quantized, rounded=inputs.rounded)
+        tier = inputs.where(KERNELS)
         errors: list[float] = []
         for case in self.checker.cases(entry):
             wanted = self.checker.outcomes[entry, case]
@@ -226,12 +227,10 @@ def is_program(module: ModuleOp) -> bool:
     return bool(functions) and in_buffers and not any(isinstance(op, AllocOp) for op in module.walk())
 
 
-def check_model(
-    file: ModelFile, options: tuple[int | None, str, str | None, int], progress: Callable[[str], None]
-) -> None:
+def check_model(file: ModelFile, options: Options, progress: Callable[[str], None]) -> None:
     """Check every pass and both backends on the program of a model. Raises CheckFailure."""
     source = open_model(file)
-    built = model_graph(source, plan_of(source, options), options[2])
+    built = model_graph(source, plan_of(source, options), options)
     check_road(built.module, built.constants, progress)
 
 

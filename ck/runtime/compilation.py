@@ -24,29 +24,30 @@ from ck.frontend.template import Template
 from ck.ir.dialects import context
 from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
+from ck.passes.assign_layouts import ACTIVATIONS
 from ck.passes.pipeline import ORDER, mark, run_stages
 from ck.passes.reproducer import PassCrash
 from ck.runtime.hub_cache import source_record
 from ck.runtime.library import isa_path, library
+from ck.runtime.options import Options
 from ck.runtime.paths import cache_root
 
 DEFAULT_CONTEXT = 4096
 
 
-def plan_of(source: ModelSource, options: tuple[int | None, str, str | None, int]) -> Plan:
+def plan_of(source: ModelSource, options: Options) -> Plan:
     """Capacities from the user's wishes and the model's limits."""
-    context_len, kv, _, chunk = options
-    trained = source.hp.context_length
-    length = min(trained, DEFAULT_CONTEXT) if context_len is None else context_len or trained
+    trained, wanted = source.hp.context_length, options.context_len
+    length = min(trained, DEFAULT_CONTEXT) if wanted is None else wanted or trained
     if length < 1:
         raise UsageError(f"context: 1 position at least is required, found {length}")
-    return Plan(min(chunk, length), length, kv)
+    return Plan(min(options.chunk, length), length, options.kv)
 
 
 def compile_into(
     directory: Path,
     file: ModelFile,
-    options: tuple[int | None, str, str | None, int],
+    options: Options,
     made_by: Backend,
     progress: Callable[[str], None],
     prepare: Callable[[ModuleOp], Mapping[str, Any]] | None = None,
@@ -57,19 +58,22 @@ def compile_into(
     """
     source = open_model(file)
     plan = plan_of(source, options)
-    built, record = model_graph(source, plan, options[2]), _record(source, plan, options[2])
+    built, record = model_graph(source, plan, options), _record(source, plan, options)
     if prepare is not None:
         record |= prepare(built.module)
     return build_program(directory, built, record, made_by, progress)
 
 
-def model_graph(source: ModelSource, plan: Plan, dtype: str | None) -> BuiltGraph:
-    """The graph of a model, its weights of type `dtype` or as they are stored."""
+def model_graph(source: ModelSource, plan: Plan, options: Options) -> BuiltGraph:
+    """The graph of a model, its weights of the type `options.dtype` or as they are stored."""
+    dtype = options.dtype
     storage = {
         name: weight_type(tensor.shape, "f32" if is_filter(name) else dtype or tensor.storage.name)
         for name, tensor in source.file.tensors.items()
     }
-    return build_graph(source.hp, source.architecture, storage, plan)
+    built = build_graph(source.hp, source.architecture, storage, plan)
+    built.module.attributes[ACTIVATIONS] = attr(options.activations)
+    return built
 
 
 def compile_training(
@@ -192,7 +196,7 @@ def backend_crash(option: str, module: ModuleOp, made_by: Backend, error: Except
     return PassCrash.raised(f"backend {made_by.name}", error, str(before), [], [option])
 
 
-def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any]:
+def _record(source: ModelSource, plan: Plan, options: Options) -> dict[str, Any]:
     return {
         "model": {
             **source.file.record(),
@@ -204,7 +208,8 @@ def _record(source: ModelSource, plan: Plan, dtype: str | None) -> dict[str, Any
             "context_len": plan.context_len,
             "chunk": plan.chunk,
             "kv": plan.kv,
-            "dtype": dtype,
+            "dtype": options.dtype,
+            "activations": options.activations,
             "window": source.hp.sliding_window,
         },
     }

@@ -18,6 +18,7 @@ from ck.runtime import products, store
 from ck.runtime.building import find_or_build, wanted_backend
 from ck.runtime.executable import Executable
 from ck.runtime.library import thread_count, trim_memory
+from ck.runtime.options import Options
 from ck.runtime.resolve import resolve_adapter, resolve_model
 from ck.runtime.weights import Weights
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from ck.runtime.chat import Conversation, ThinkingMode
     from ck.runtime.chat_state import StateKeeper
 
-KV_TYPES = ("f16", "f32")
-# context_len, kv, dtype, chunk, as `compile_model` takes them.
-Options = tuple[int | None, str, str | None, int]
 Progress = Callable[[str], None]
 
 
@@ -173,6 +171,7 @@ def compile_model(
     tokenizer: Any = None,
     threads: int | None = None,
     chunk: int = 512,
+    activations: str = "q16",
     adapter: str | os.PathLike[str] | None = None,
     backend: str | None = None,
     force: bool = False,
@@ -183,26 +182,25 @@ def compile_model(
 
     model        a GGUF file, a transformers folder, a run directory, a name, a transformers object
     context_len  positions of a sequence; None is the smaller of the model's and 4096, 0 the model's
-    kv           f16 or f32
-    dtype        None keeps the model's storage types; "f32" dequantises every weight
+    kv, dtype    of the cache: f16 or f32; of the weights: "f32" dequantises all, None leaves their types
     quantize     q8_0, q6_k, q4_k, q4_0, ..: how the matrices of a folder or an object are stored
     tokenizer    the transformers tokenizer of a model in this process; text needs it
     threads      default: CK_THREADS, else what affinity and quota allow
     chunk        rows of a prefill step at most
+    activations  rows for quantised weights: q16, of 15 bits, or q8, of 8 as in llama.cpp: faster, less exact
     adapter      an adapter in PEFT's format, a folder or a name on the hub, which is merged on load
     backend      c or llvm; None is C where a C compiler works, else LLVM, with a CkWarning
-    force        compile even what is in the cache
-    check        execute the program before and after every pass and compiled, on made-up weights, and compare
+    force, check compile even what is in the cache; compare every pass's program with the one before
     progress     called with the name of each stage of a compilation, with a line of each check
 
-    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, GateError: one line.
+    Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, GateError.
     """
-    options, made_by = _options(context_len, kv, dtype, chunk), wanted_backend(backend)
-    file = _adapted(_open(model, quantize, tokenizer), adapter)
+    options = Options(context_len, kv, dtype, chunk, activations).checked()
+    file, tell = _adapted(_open(model, quantize, tokenizer), adapter), progress or _silent
     if check:
-        _check(file, options, progress or _silent)
-    fill = partial(_fill, file, options, progress or _silent)
-    program = find_or_build((file.header_digest(), options), fill, made_by, force)
+        _check(file, options, tell)
+    fill = partial(_fill, file, options, tell)
+    program = find_or_build((file.header_digest(), options), fill, wanted_backend(backend), force)
     return Model(file, program, threads)
 
 
@@ -214,17 +212,6 @@ def _check(file: ModelFile, options: Options, progress: Progress) -> None:
     from ck.runtime.check import check_model
 
     check_model(file, options, progress)
-
-
-def _options(context_len: int | None, kv: str, dtype: str | None, chunk: int) -> Options:
-    """What shapes a program. Raises UsageError."""
-    if kv not in KV_TYPES:
-        raise UsageError(f"kv: one of {', '.join(KV_TYPES)} is required, found {kv}")
-    if dtype not in (None, "f32"):
-        raise UsageError(f"dtype: f32 or None is required, found {dtype}")
-    if chunk < 1:
-        raise UsageError(f"chunk: 1 row at least is required, found {chunk}")
-    return context_len, kv, dtype, chunk
 
 
 def _open(model: Any, quantize: str | None, tokenizer: Any) -> ModelFile:

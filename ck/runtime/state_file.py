@@ -153,6 +153,7 @@ def _shape(fields: dict[str, Any]) -> str:
     if not isinstance(options, dict):
         return "no options"
     named = {"context_len": "-c", "chunk": "-b", "kv": "--kv", "dtype": "--dtype"}
+    named["activations"] = "--activations"
     given = cast("dict[str, Any]", options)
     # From a file that may be anybody's: as text, and short.
     words = [f"{flag} {_plain(given[name])}" for name, flag in named.items() if given.get(name) is not None]

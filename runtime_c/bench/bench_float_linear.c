@@ -22,7 +22,7 @@ static void bench(const char* name, ck_linear_fn* kernel, int w_bytes, int64_t n
                   int64_t n_in) {
     float *y = ck_noise((size_t)(n * n_out)), *x = ck_noise((size_t)(n * n_in)),
           *w = ck_noise((size_t)(n_out * n_in));
-    ck_case c = {kernel, {y, x, w, NULL, NULL, n, n_out, n_in, 0, 0, 1}};
+    ck_case c = {kernel, {.y = y, .x = x, .w = w, .n = n, .n_out = n_out, .n_in = n_in, .nth = 1}};
     memset(w, 0, (size_t)(n_out * n_in) * sizeof *w);
     const double seconds = ck_measure(call, &c);
     printf("%-26s n %4d  %5d x %4d  %9.1f us  %6.1f GFLOP/s  %5.1f GB/s\n", name, (int)n, (int)n_out,

@@ -1,6 +1,8 @@
-// linear of quantised weights on one thread and on two, the best of several runs. One row: GB/s of packed
+// linear of quantised weights and rows of 15 bits, then of 8, on one thread and on two, the best of several
+// runs. One row: GB/s of packed
 // weights over 128 MiB of matrices, a barrier after each, as in a decode step, and how much that is of the
 // rate at which plain C reads them. 512 rows: GOP/s.
+#include "../cpu.h"
 #include "../kernels/linear/linear.h"
 
 #include "../blocks.h"
@@ -79,22 +81,23 @@ static const ck_row* row_of(const char* symbol) {
     return NULL;
 }
 
-static void bench(const char* name, const char* symbol, ck_linear_fn* kernel, int64_t n, int64_t n_out,
-                  int64_t n_in) {
+static void bench_planes(const char* name, const char* symbol, ck_linear_fn* kernel, int planes, int64_t n,
+                         int64_t n_out, int64_t n_in) {
     const ck_row* row = row_of(symbol);
     volatile uint64_t sink[2] = {0};
     ck_case c = {.kernel = kernel, .pool = ck_pool_create(2), .sink = sink};
     c.matrix_bytes = (n_out + 15) / 16 * (n_in / row->columns) * row->packed_bytes;
     c.n_matrices = n == 1 ? (128 << 20) / c.matrix_bytes + 1 : 1;
     const size_t n_bytes = (size_t)(c.n_matrices * c.matrix_bytes);
-    const size_t x_bytes = (size_t)(n * CK_Q16_ROW_BYTES(n_in));
+    const size_t x_bytes = (size_t)(n * CK_ROW_BYTES(planes, n_in));
     char* w = aligned_alloc(64, (n_bytes + 63) / 64 * 64);
     float *x = ck_noise((size_t)(n * n_in)), *y = ck_noise((size_t)(n * n_out));
     void* q = malloc(x_bytes);
     memset(w, 0x33, n_bytes);
-    ck_quantize_rows(q, x, n, n_in, 0, 1);
-    c.args = (ck_linear_args){y, q, w, NULL, NULL, n, n_out, n_in, 0, 0, 1};
-    printf("%-28s n %3d  %6d x %4d", name, (int)n, (int)n_out, (int)n_in);
+    (planes == 2 ? ck_quantize_rows : ck_quantize_rows_q8)(q, x, n, n_in, 0, 1);
+    c.args = (ck_linear_args){.y = y, .x = q, .w = w, .n = n, .n_out = n_out, .n_in = n_in, .planes = planes};
+    c.args.ahead = ck_cpu_ahead();
+    printf("%-28s %2d bits  n %3d  %6d x %4d", name, planes == 2 ? 15 : 8, (int)n, (int)n_out, (int)n_in);
     for (int nth = 1; nth <= 2; nth++) {
         const double seconds = measure(&c, call, nth);
         if (n == 1)
@@ -109,6 +112,12 @@ static void bench(const char* name, const char* symbol, ck_linear_fn* kernel, in
     free(y);
     free(q);
     ck_pool_destroy(c.pool);
+}
+
+static void bench(const char* name, const char* symbol, ck_linear_fn* kernel, int64_t n, int64_t n_out,
+                  int64_t n_in) {
+    for (int planes = 1; planes <= 2; planes++)
+        bench_planes(name, symbol, kernel, planes, n, n_out, n_in);
 }
 
 static void bench_all(const char* name, const char* symbol, ck_linear_fn* kernel) {

@@ -27,5 +27,6 @@ int main(void) {
     CK_CHECK((ck_cpu_features() & ~detected) == 0, "features beyond the machine's");
     CK_CHECK((ck_cpu_features() == CK_ISA_scalar) == (strcmp(ck_isa_path(), "scalar") == 0), "path %s",
              ck_isa_path());
+    CK_CHECK(ck_cpu_ahead() > 0 && ck_cpu_ahead() <= 4096, "%d bytes ahead", ck_cpu_ahead());
     return ck_finish();
 }

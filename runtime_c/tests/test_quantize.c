@@ -8,18 +8,18 @@
 #include "check.h"
 
 typedef struct {
-    const char* name;
+    const char *symbol, *name;
     uint64_t isa;
     __typeof__(ck_quantize_rows)* run;
 } kernel;
 
-#define CK_KERNEL(symbol, isa, function) {#function, CK_ISA_##isa, function},
+#define CK_KERNEL(symbol, isa, function) {#symbol, #function, CK_ISA_##isa, function},
 static const kernel kernels[] = {
 #include "../kernels/quantize/kernels.inc"
 };
 enum { N_KERNELS = sizeof kernels / sizeof kernels[0] };
 
-// One block by the header's formula, in double where that is exact.
+// One block by the header's formula, in double where that is exact. low: NULL for q8.
 static void expect_block(int8_t* high, int8_t* low, float* d, int32_t* sum, const float* x) {
     float largest = 0;
     bool finite = true;
@@ -27,64 +27,71 @@ static void expect_block(int8_t* high, int8_t* low, float* d, int32_t* sum, cons
         finite = finite && isfinite(x[i]);
         largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     }
-    *d = largest / 16256.0f;
+    *d = largest / (low != NULL ? 16256.0f : 127.0f);
     const bool zero = !finite || *d < 0x1p-126f;
     const float inverse = zero ? 0.0f : 1.0f / *d;
     sum[0] = sum[1] = 0;
     for (int i = 0; i < 32; i++) {
         const int q = zero ? 0 : (int)lrint((double)(x[i] * inverse));
-        high[i] = (int8_t)floor((q + 64) / 128.0);
-        low[i] = (int8_t)(q - 128 * high[i]);
+        high[i] = (int8_t)(low != NULL ? (int)floor((q + 64) / 128.0) : q);
+        if (low != NULL)
+            low[i] = (int8_t)(q - 128 * high[i]);
         sum[i / 16] += q;
     }
     if (zero)
         *d = finite ? 0.0f : NAN;
 }
 
-static void expect_rows(uint8_t* y, const float* x, int64_t n, int64_t k) {
+static void expect_rows(uint8_t* y, const float* x, int planes, int64_t n, int64_t k) {
     for (int64_t t = 0; t < n; t++) {
-        uint8_t* row = y + t * CK_Q16_ROW_BYTES(k);
+        uint8_t *row = y + t * CK_ROW_BYTES(planes, k), *rest = row + planes * k;
         for (int64_t b = 0; b < k / 32; b++)
-            expect_block((int8_t*)row + 32 * b, (int8_t*)row + k + 32 * b,
-                         (float*)(void*)(row + 2 * k) + b, (int32_t*)(void*)(row + 2 * k + k / 8) + 2 * b,
-                         x + t * k + 32 * b);
+            expect_block((int8_t*)row + 32 * b, planes == 2 ? (int8_t*)row + k + 32 * b : NULL,
+                         (float*)(void*)rest + b, (int32_t*)(void*)(rest + k / 8) + 2 * b, x + t * k + 32 * b);
     }
 }
 
 // Bytes equal, but for NaN scales, which need only both be NaN.
-static bool same_rows(const uint8_t* a, const uint8_t* b, int64_t n, int64_t k) {
-    for (int64_t t = 0; t < n; t++, a += CK_Q16_ROW_BYTES(k), b += CK_Q16_ROW_BYTES(k)) {
-        const float *da = (const float*)(const void*)(a + 2 * k), *db = (const float*)(const void*)(b + 2 * k);
+static bool same_rows(const uint8_t* a, const uint8_t* b, int planes, int64_t n, int64_t k) {
+    const int64_t scales = planes * k, sums = scales + k / 8;
+    for (int64_t t = 0; t < n; t++, a += CK_ROW_BYTES(planes, k), b += CK_ROW_BYTES(planes, k)) {
+        const float* da = (const float*)(const void*)(a + scales);
+        const float* db = (const float*)(const void*)(b + scales);
         for (int64_t i = 0; i < k / 32; i++)
             if (memcmp(da + i, db + i, 4) != 0 && !(isnan(da[i]) && isnan(db[i])))
                 return false;
-        const int64_t sums = 2 * k + k / 8;
-        if (memcmp(a, b, 2 * (size_t)k) != 0 || memcmp(a + sums, b + sums, (size_t)k / 4) != 0)
+        if (memcmp(a, b, (size_t)scales) != 0 || memcmp(a + sums, b + sums, (size_t)k / 4) != 0)
             return false;
     }
     return true;
 }
 
-static void check(const char* what, const float* values, int64_t n, int64_t k) {
-    const int64_t n_bytes = n * CK_Q16_ROW_BYTES(k);
+static void check_planes(const char* what, const float* values, int planes, int64_t n, int64_t k) {
+    const char* symbol = planes == 2 ? "ck_quantize_rows" : "ck_quantize_rows_q8";
+    const int64_t n_bytes = n * CK_ROW_BYTES(planes, k);
     const ck_buffer x = ck_buffer_of(n * k * 4, 4), want = ck_buffer_of(n_bytes, 4);
     memcpy(x.p, values, (size_t)(n * k * 4));
-    expect_rows(want.p, x.p, n, k);
+    expect_rows(want.p, x.p, planes, n, k);
     for (int i = 0; i < N_KERNELS; i++) {
-        if (!(ck_cpu_detect() & kernels[i].isa))
+        if (strcmp(kernels[i].symbol, symbol) != 0 || !(ck_cpu_detect() & kernels[i].isa))
             continue;
         for (int nth = 1; nth <= 3; nth++) {
             const ck_buffer got = ck_buffer_of(n_bytes, 4);
             memset(got.p, 0x55, (size_t)n_bytes);
             for (int tid = 0; tid < nth; tid++)
                 kernels[i].run(got.p, x.p, n, k, tid, nth);
-            CK_CHECK(same_rows(want.p, got.p, n, k), "%s: %s, n %d k %d nth %d", kernels[i].name, what,
+            CK_CHECK(same_rows(want.p, got.p, planes, n, k), "%s: %s, n %d k %d nth %d", kernels[i].name, what,
                      (int)n, (int)k, nth);
             ck_buffer_free(got);
         }
     }
     ck_buffer_free(x);
     ck_buffer_free(want);
+}
+
+static void check(const char* what, const float* values, int64_t n, int64_t k) {
+    for (int planes = 1; planes <= 2; planes++)
+        check_planes(what, values, planes, n, k);
 }
 
 static void check_shapes(void) {
@@ -107,13 +114,15 @@ static void check_value(const char* what, float value, float noise) {
     check(what, x, 1, 160);
 }
 
-// Whole numbers and halves with the largest at 16256: ties go to even, and low takes its extremes.
+// Whole numbers and halves with the largest at 16256, or at 127: ties go to even, and low takes its extremes.
 static void check_ties(void) {
     float x[64];
     for (int i = 0; i < 64; i++)
         x[i] = (float)(i - 32) * 0.5f + (i % 2 ? 64.0f : -64.0f);
     x[0] = x[32] = -16256.0f;
     check("ties", x, 1, 64);
+    x[0] = x[32] = -127.0f;
+    check("ties of q8", x, 1, 64);
 }
 
 int main(void) {
@@ -131,6 +140,8 @@ int main(void) {
     check_value("nan in zeros", NAN, 0.0f);
     check_value("subnormal scale", 0x1p-119f, 0x1p-133f);
     check_value("smallest normal scale", 16256 * 0x1p-126f, 0x1p-122f);
+    check_value("smallest normal scale of q8", 127 * 0x1p-126f, 0x1p-122f);
+    check_value("below the smallest normal scale of q8", 126.9f * 0x1p-126f, 0x1p-122f);
     check_value("below the smallest normal scale", 16255.9f * 0x1p-126f, 0x1p-122f);
     check_value("subnormals", 0x1p-149f, 0x1p-148f);
     for (int i = 0; i < 2000; i++)

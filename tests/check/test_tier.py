@@ -120,6 +120,7 @@ def test_the_document_says_it_too() -> None:
     kinds = dict.fromkeys((*ORDER, CanonicalizePass))
     tiers = {kind.name: tier_of(kind) for kind in kinds}
     assert rows == [
-        f"| `{name}` | {t} | {t.where(quantized=True)} | {t.where(rounded=True)} | {t.why} |"
+        f"| `{name}` | {t} | {t.where(quantized=True)} | {t.where(rounded=True)} | {t.where(coarse=True)} "
+        f"| {t.why} |"
         for name, t in tiers.items()
     ]

@@ -29,6 +29,7 @@ from ck.ir.ops.linear import LinearOp
 from ck.runtime import activations
 from ck.runtime.activations import compile_activations
 from ck.runtime.compilation import model_graph
+from ck.runtime.options import Options
 from ck.runtime.weights import read_tensor
 from tests.frontend.folders import write_folder
 from tests.frontend.make_gguf import write_tiny
@@ -140,7 +141,8 @@ class Interpreted:
 
     def __init__(self, file: ModelFile) -> None:
         self.sums: dict[str, np.ndarray] = {}
-        self.module = model_graph(open_model(file), Plan(LENGTH, LENGTH, "f32"), None)
+        plan, options = Plan(LENGTH, LENGTH, "f32"), Options(LENGTH, "f32", None, LENGTH)
+        self.module = model_graph(open_model(file), plan, options)
         self.weights = {name: read_tensor(file, name) for name in file.tensors} | self.module.constants
         self.entering = defaultdict[SSAValue, list[str]](list)
         for op in find_function(self.module.module, "prefill").body.block.ops:

@@ -41,6 +41,7 @@ def test_a_prompt_gets_the_answer_alone(ck_main: Any, model: str, stand_in: Inst
     options = calls[0].options
     assert callable(options.pop("progress"))
     expected = {"context_len": 99, "threads": 1, "chunk": 7, "kv": "f16", "dtype": None, "backend": None}
+    expected |= {"activations": "q16"}
     assert options == expected | {"quantize": None, "adapter": None, "force": False, "check": False}
     assert spoken(calls[0].model.exe.fed).startswith(b"[user]What?[assistant]Paris")
 

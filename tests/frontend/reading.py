@@ -5,6 +5,7 @@ import os
 from ck.frontend.chat_template import template_of
 from ck.frontend.model import ModelSource, open_file, open_model
 from ck.runtime.compilation import model_graph, plan_of
+from ck.runtime.options import Options
 
 TEXT = "Hi <s>\u2581 \n\u00e9\U0001f600</s>"
 
@@ -27,4 +28,5 @@ def read_header(path: str | os.PathLike[str]) -> ModelSource:
 def read_all(path: str | os.PathLike[str]) -> None:
     """That and the graph."""
     source = read_header(path)
-    model_graph(source, plan_of(source, (None, "f16", None, 8)), None)
+    options = Options(None, "f16", None, 8)
+    model_graph(source, plan_of(source, options), options)

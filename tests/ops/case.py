@@ -15,8 +15,8 @@ from xdsl.dialects.builtin import Float32Type, StringAttr, TensorType, i32
 from xdsl.ir import Attribute, Block
 
 from ck.ir.op import CkOp
-from ck.ir.ops.quantize_rows import QuantizeRowsOp
-from ck.ir.types import ActivationType, KvType, StateType, WeightType, shape
+from ck.ir.ops.quantize_rows import quantize
+from ck.ir.types import ActivationType, KvType, Q8Type, Q16Type, StateType, WeightType, shape
 
 FOLDER = Path(__file__).parent
 # Where a block of a file holds its f16 numbers, in bytes: random bytes there would be NaN now and then.
@@ -134,9 +134,8 @@ def _draw(
     match of:
         case WeightType():
             return _weight(of, rng)
-        case ActivationType():
-            rows = rng.standard_normal(shape(of), np.float32)
-            (stored,) = QuantizeRowsOp.create().reference(rows)
+        case Q16Type() | Q8Type():
+            stored = quantize(rng.standard_normal(shape(of), np.float32), of.PLANES)
             return Operand(stored, stored)
         case KvType():
             dtype = np.float16 if of.dtype_name == "f16" else np.float32

@@ -1,7 +1,7 @@
 """`ck.linear_multi`"""
 
 from ck.ir.ops.linear_multi import LinearMultiOp
-from ck.ir.types import ActivationType, WeightType, tensor, trained
+from ck.ir.types import Q16Type, WeightType, tensor, trained
 from tests.ops.case import OpCase, Refusal, Sample
 
 CASE = OpCase(
@@ -10,15 +10,13 @@ CASE = OpCase(
         Sample((tensor(1, 37), WeightType.of((17, 37), "f32"), WeightType.of((5, 37), "f16"))),
         Sample(
             (
-                ActivationType.of((3, 256)),
+                Q16Type.of((3, 256)),
                 WeightType.of((65, 256), "q4_k"),
                 WeightType.of((33, 256), "q6_k"),
                 WeightType.of((33, 256), "q8_0"),
             )
         ),
-        Sample(
-            (ActivationType.of((5, 64)), WeightType.of((100, 64), "q4_1"), WeightType.of((16, 64), "q5_0"))
-        ),
+        Sample((Q16Type.of((5, 64)), WeightType.of((100, 64), "q4_1"), WeightType.of((16, 64), "q5_0"))),
     ),
     refusals=(
         Refusal(Sample((tensor(1, 64), WeightType.of((17, 64), "f32"))), "two weights or more, got 1"),

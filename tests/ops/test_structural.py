@@ -9,7 +9,7 @@ from ck.ir.dialects import context
 from ck.ir.op import type_bytes
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.weight import WeightOp
-from ck.ir.types import ActivationType, KvType, StateType, WeightType, tensor, trained
+from ck.ir.types import KvType, Q8Type, Q16Type, StateType, WeightType, tensor, trained
 
 GROUP = """
 func.func @f(%g: tensor<2x3xf32>, %u: tensor<2x3xf32>) -> tensor<2x3xf32> {{
@@ -98,6 +98,7 @@ def test_a_group_refuses(body: str, words: str) -> None:
         ("!ck.q<16x32xq8_0, r8>", "layout is r16, rows or absent, got r8"),
         ("!ck.q<16x32xf16, rows>", "layout rows holds f32, got f16"),
         ("!ck.q16<4x33>", "rows are multiples of 32"),
+        ("!ck.q8<4x33>", "rows are multiples of 32"),
         ("!ck.kv<3x65x16xf16>", "capacity a multiple of 64"),
         ("!ck.kv<64x16xf16>", "capacity a multiple of 64"),
         ("!ck.kv<3x64x16xq8_0>", "holds f16 or f32, got q8_0"),
@@ -118,7 +119,8 @@ def test_types_refuse(text: str, words: str) -> None:
         (WeightType.of((17, 64), "q8_0", "r16"), 2 * 2 * 544),
         (trained(17, 65), 17 * 65 * 4),
         (trained(65), 65 * 4),
-        (ActivationType.of((3, 64)), 3 * (2 * 64 + 8 + 16)),
+        (Q16Type.of((3, 64)), 3 * (2 * 64 + 8 + 16)),
+        (Q8Type.of((3, 64)), 3 * (64 + 8 + 16)),
         (KvType.of(3, 64, 16, "f16"), 2 * 3 * 64 * 16 * 2),
         (StateType.of(3, 5, 7), 3 * 5 * 7 * 4),
     ],

@@ -1,5 +1,11 @@
 // RUN: ck-opt %s -p ck-assign-layouts | filecheck %s
 // RUN: ck-opt %s -p ck-assign-layouts,ck-assign-layouts | filecheck %s
+// RUN: ck-opt %s -p 'ck-assign-layouts{activations="q8"}' | filecheck %s --check-prefix BYTES
+
+// Rows of 8 bits where the pass, or the module's ck.activations, says so.
+// BYTES-LABEL: @shared
+// BYTES:         %[[Q:.*]] = ck.quantize_rows %x {bits = 8 : i64} : tensor<2x32xf32> -> !ck.q8<2x32>
+// BYTES-NEXT:    %p = ck.linear %[[Q]], %a : (!ck.q8<2x32>, !ck.q<16x32xq8_0, r16>) -> tensor<2x16xf32>
 
 // Two products of the same rows share the quantised rows. Doing it twice changes nothing.
 // CHECK-LABEL: @shared

@@ -1,5 +1,6 @@
 """Storage types mixed within one model, in rows that are multiples of 256 and rows that are not."""
 
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 
@@ -65,12 +66,21 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_mixed_types_answer_as_their_numbers_do(mixed: Path) -> None:
+# A product of rows of 8 bits is up to 5e-4 off (DESIGN section 9), and these four layers have 28 of them.
+@pytest.mark.parametrize(("activations", "least", "most"), [("q16", 0, 1e-7), ("q8", 1e-6, 1e-3)])
+def test_mixed_types_answer_as_their_numbers_do(
+    activations: str, least: float, most: float, mixed: Path, measured: Callable[[str], None]
+) -> None:
     """All at once and token by token, by both backends; the f32 program has one type alone."""
     exact = ck.compile(mixed, dtype="f32", kv="f32", threads=1)(IDS)
-    by_c, by_llvm = (ck.compile(mixed, kv="f32", threads=2, backend=name) for name in ("c", "llvm"))
+    by_c, by_llvm = (
+        ck.compile(mixed, kv="f32", threads=2, backend=name, activations=activations)
+        for name in ("c", "llvm")
+    )
     rows = by_c(IDS)
-    assert np.square(rows - exact).sum() <= 1e-7 * np.square(exact).sum()
+    error = np.square(rows - exact).sum() / np.square(exact).sum()
+    measured(f"mixed types, rows as {activations}: NMSE {error:.1e}")
+    assert least <= error <= most
     assert by_llvm(IDS).tobytes() == rows.tobytes()
     by_c.exe.reset()
     assert [by_c.exe.decode(int(token)).tobytes() for token in IDS] == [row.tobytes() for row in rows]

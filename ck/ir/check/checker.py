@@ -78,11 +78,11 @@ class Checker:
         `tier` is by default the pass's own. Raises CheckFailure at the first entry that differs by more.
         """
         promised: Tier = tier or getattr(kind, "TIER", BITS)
-        promised = promised.where(quantized=self.inputs.quantized, rounded=self.inputs.rounded)
+        self.inputs.learn(module)
+        promised = self.inputs.where(promised)
         if module.body.is_structurally_equivalent(self.held.body):
             lines = [Line(name, promised) for name in entries(module)]
             return [line if self._ran(line.entry) else self._not_run(line) for line in lines]
-        self.inputs.learn(module)
         before, old = self.outcomes, self.held
         after = self._execute(module)
         lines = list(self._compared(kind, module, promised, before, after))

@@ -16,13 +16,14 @@ from xdsl.ir import Attribute, Operation, SSAValue
 
 from ck.ir.check.cases import FEW, Call, Case, is_live_count
 from ck.ir.check.states import multiplied, read_by_id, weights_of
+from ck.ir.check.tier import Tier
 from ck.ir.evaluate import Kept, empty_cache
 from ck.ir.op import Array, Product, to_bf16
 from ck.ir.ops.adamw import SECOND_MOMENT
 from ck.ir.ops.cache import CacheOp
 from ck.ir.ops.global_norm import HYPER
 from ck.ir.rt import ops as rt
-from ck.ir.types import CacheType, KvType, WeightType, is_buffer, is_tensor, shape
+from ck.ir.types import CacheType, KvType, Q8Type, WeightType, is_buffer, is_tensor, shape
 
 Draw = Callable[[str, Attribute], Array]
 JUNK = 1 << 30
@@ -87,12 +88,19 @@ class Inputs:
         self._keeps_halves = any(map(_is_half, self.module.walk()))
         # Whether some form so far rounds factors of products to bf16.
         self.rounded = False
+        # And whether one quantises rows to 8 bits.
+        self.coarse = False
         self.learn(self.module)
 
     def learn(self, module: ModuleOp) -> None:
         """Take in the weights that `module` has and earlier forms had not: the states of an optimizer."""
         self._types = {**weights_of(module), **self._types}
         self.rounded = self.rounded or any(map(_rounds_factors, module.walk()))
+        self.coarse = self.coarse or any(map(_is_coarse, module.walk()))
+
+    def where(self, tier: Tier) -> Tier:
+        """What `tier` promises of this module."""
+        return tier.where(quantized=self.quantized, rounded=self.rounded, coarse=self.coarse)
 
     @property
     def quantized(self) -> bool:
@@ -228,6 +236,12 @@ def _rounds_factors(op: Operation) -> bool:
     if isinstance(op, rt.CallOp):
         return op.symbol_name.startswith(_PRODUCTS) and op.symbol_name.endswith("_bf16")
     return isinstance(op, Product) and op.compute == "bf16"
+
+
+def _is_coarse(op: Operation) -> bool:
+    if isinstance(op, rt.CallOp):
+        return op.symbol_name == "ck_quantize_rows_q8"
+    return any(isinstance(result.type, Q8Type) for result in op.results)
 
 
 def _is_half(op: Operation) -> bool:

@@ -27,6 +27,8 @@ class Tier:
                change which of their numbers is nearest
     rounded    the bound where factors of products are rounded to bf16, if it is another: likewise, and one of
                them is then another by 2^-8 of itself, in sums that cancel
+    coarse     the bound where rows are quantised to 8 bits, if it is another: likewise, and the numbers lie
+               128 times as far apart
     specials   whether it keeps what is not finite; where it does not, rows that hold such a number are not
                compared in the case that puts some in
     """
@@ -35,6 +37,7 @@ class Tier:
     why: str
     quantized: float | None = None
     rounded: float | None = None
+    coarse: float | None = None
     specials: bool = True
 
     @property
@@ -42,10 +45,11 @@ class Tier:
         """Whether equal bits are promised."""
         return self.bound == 0
 
-    def where(self, *, quantized: bool = False, rounded: bool = False) -> "Tier":
-        """The same promise where rows are quantised or keys f16, or factors rounded."""
-        bounds = [self.bound, *([self.quantized] if quantized else []), *([self.rounded] if rounded else [])]
-        return replace(self, bound=max(bound for bound in bounds if bound is not None))
+    def where(self, *, quantized: bool = False, rounded: bool = False, coarse: bool = False) -> "Tier":
+        """The same promise where rows are quantised or keys f16, factors rounded, or rows of 8 bits."""
+        named = ((self.quantized, quantized), (self.rounded, rounded), (self.coarse, coarse))
+        others = [bound for bound, holds in named if holds and bound is not None]
+        return replace(self, bound=max((self.bound, *others)))
 
     def __str__(self) -> str:
         return "equal bits" if self.bits else f"an error of at most {self.bound:.0e}"

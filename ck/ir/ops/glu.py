@@ -2,7 +2,7 @@
 
     y[t, j] = act(sum_k x[t, k] * gate[j, k]) * sum_k x[t, k] * up[j, k]      act = silu or gelu_tanh
 
-x [T, K] f32 or !ck.q16<TxK>; gate, up !ck.q<FxKx...> of one storage type -> y [T, F] f32.
+x [T, K] f32, !ck.q16<TxK> or !ck.q8<TxK>; gate, up !ck.q<FxKx...> of one storage type -> y [T, F] f32.
 Source: Shazeer 2020, arXiv:2002.05202. Made by ck-fuse-linear; kernel: runtime_c/kernels/linear.
 """
 
@@ -18,7 +18,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from ck.ir.op import Array, CkOp, Cost, KernelCall, KernelOp, Product, attr, str_value
 from ck.ir.ops.gelu_tanh import SQRT_2_OVER_PI
-from ck.ir.ops.linear import activations, check_product, storage_of
+from ck.ir.ops.linear import activations, check_product, kernel_types
 from ck.ir.types import ActivationType, WeightType, shape, tensor
 
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1}
@@ -63,7 +63,7 @@ class GluOp(CkOp, KernelOp, Product):
     def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.gate.type)
         immediates = {"n_out": n_out, "n_in": n_in, "act": ACTIVATIONS[self.act.data]}
-        return (KernelCall(f"ck_glu_{storage_of(self.gate.type)}", immediates),)
+        return (KernelCall(f"ck_glu_{kernel_types(self.x.type, self.gate.type)}", immediates),)
 
     def cost(self) -> Cost:
         n_out, n_in = shape(self.gate.type)

@@ -2,9 +2,9 @@
 
     y[t, j] = sum_k x[t, k] * w[j, k]  (+ residual[t, j])
 
-x [T, K] f32, or !ck.q16<TxK> once ck-assign-layouts gave a quantised weight its operand; w !ck.q<NxKx...>;
-residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, or for a trained weight (layout rows)
-runtime_c/kernels/matmul; their headers give the order of sums.
+x [T, K] f32, or !ck.q16<TxK> or !ck.q8<TxK> once ck-assign-layouts gave a quantised weight its operand;
+w !ck.q<NxKx...>; residual [T, N] f32 -> y [T, N] f32. Kernel: runtime_c/kernels/linear, or for a trained
+weight (layout rows) runtime_c/kernels/matmul; their headers give the order of sums.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,18 @@ from xdsl.utils.exceptions import VerifyException
 from ck.dtypes import activation_row_bytes
 from ck.ir.op import Array, CkOp, Cost, Differentiable, InPlace, KernelCall, KernelOp, Product, to_bf16
 from ck.ir.ops.matmul import MatmulOp
-from ck.ir.types import ActivationType, WeightType, keeps_rows, shape, tensor
+from ck.ir.types import ActivationType, Q8Type, WeightType, keeps_rows, shape, tensor
 
 
 def activations(x: Array, k: int) -> Array:
     """Quantised rows (uint8 [T, bytes]) as the f32 values they stand for; f32 rows as they are: [T, k]."""
     if x.dtype != np.uint8:
         return x
-    assert x.shape[1] == activation_row_bytes(k)
-    high = x[:, :k].view(np.int8).astype(np.float32)
-    low = x[:, k : 2 * k].view(np.int8).astype(np.float32)
-    scale = np.ascontiguousarray(x[:, 2 * k : 2 * k + k // 8]).view(np.float32)
-    q = (128 * high + low).reshape(len(x), -1, 32)
+    n = 2 if x.shape[1] == activation_row_bytes(k, 2) else 1
+    assert x.shape[1] == activation_row_bytes(k, n)
+    planes = [x[:, p * k : (p + 1) * k].view(np.int8).astype(np.float32) for p in range(n)]
+    scale = np.ascontiguousarray(x[:, n * k : n * k + k // 8]).view(np.float32)
+    q = (128 * planes[0] + planes[1] if n == 2 else planes[0]).reshape(len(x), -1, 32)
     return (q * scale[:, :, None]).reshape(len(x), k)
 
 
@@ -90,7 +90,7 @@ class LinearOp(CkOp, KernelOp, Product, InPlace, Differentiable):
 
     def kernels(self) -> tuple[KernelCall]:
         n_out, n_in = shape(self.w.type)
-        symbol = product_symbol(self.w.type, self.compute, add=self.residual is not None)
+        symbol = product_symbol(self.x.type, self.w.type, self.compute, add=self.residual is not None)
         return (KernelCall(symbol, {"n_out": n_out, "n_in": n_in}),)
 
     def cost(self) -> Cost:
@@ -98,12 +98,17 @@ class LinearOp(CkOp, KernelOp, Product, InPlace, Differentiable):
         return Cost(2 * shape(self.x.type)[0] * n_out * n_in, super().cost().n_bytes)
 
 
-def product_symbol(weight: Attribute, compute: str, add: bool = False) -> str:
-    """The kernel that multiplies rows with `weight`; with `add` the one that adds a residual."""
+def product_symbol(x: Attribute, weight: Attribute, compute: str, add: bool = False) -> str:
+    """The kernel that multiplies rows of type `x` with `weight`; with `add` the one that adds a residual."""
     suffix = "_add" if add else ""
     if keeps_rows(weight):
         return f"ck_matmul_nt{suffix}_{compute}"
-    return f"ck_linear{suffix}_{storage_of(weight)}"
+    return f"ck_linear{suffix}_{kernel_types(x, weight)}"
+
+
+def kernel_types(x: Attribute, weight: Attribute) -> str:
+    """How a kernel's symbol ends that multiplies rows of type `x` with a packed weight."""
+    return f"{storage_of(weight)}_q8" if isinstance(x, Q8Type) else storage_of(weight)
 
 
 def compute_of(symbol: str) -> dict[str, Attribute]:

@@ -2,7 +2,7 @@
 
     y_i[t, j] = sum_k x[t, k] * w_i[j, k]
 
-x [T, K] f32 or !ck.q16<TxK>; w_i !ck.q<N_ixKx...>, storage types may differ -> y_i [T, N_i] f32.
+x [T, K] f32, !ck.q16<TxK> or !ck.q8<TxK>; w_i !ck.q<N_ixKx...>, storage types may differ -> y_i [T, N_i] f32.
 Made by ck-fuse-linear from q, k and v; becomes one kernel call for each weight.
 """
 
@@ -54,7 +54,7 @@ class LinearMultiOp(CkOp, KernelOp, Product):
         calls: list[KernelCall] = []
         for weight in self.w:
             n_out, n_in = shape(weight.type)
-            symbol = product_symbol(weight.type, self.compute)
+            symbol = product_symbol(self.x.type, weight.type, self.compute)
             calls.append(KernelCall(symbol, {"n_out": n_out, "n_in": n_in}))
         return calls
 

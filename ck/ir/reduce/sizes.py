@@ -79,7 +79,7 @@ def _resized(of: Attribute, scale: Callable[[int], int], rows_alone: bool) -> At
         return TensorType(of.element_type, [scale(rows), *(others if rows_alone else map(scale, others))])
     if isinstance(of, ActivationType):
         rows, columns = of.get_shape()
-        return ActivationType.of((scale(rows), columns if rows_alone else scale(columns)))
+        return type(of).of((scale(rows), columns if rows_alone else scale(columns)))
     if isinstance(of, WeightType) and not rows_alone:
         return WeightType.of([scale(n) for n in of.get_shape()], of.storage.data, of.layout.data)
     if isinstance(of, KvType) and not rows_alone:

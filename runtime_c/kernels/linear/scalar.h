@@ -42,10 +42,10 @@ static inline void ck_half_floats(float* to, const void* from) {
 // isum[h][r] = sum over the 16 columns of half h of u * q, with block b of row x. Not inlined: in a larger
 // function gcc 12 makes half the speed of it.
 __attribute__((noinline)) static void ck_dot_columns(int32_t isum[2][CK_PANEL], const ck_columns* w,
-                                                     const ck_q16_row* x, int64_t b) {
+                                                     const ck_x_row* x, int64_t b) {
     int16_t q[32];
     for (int c = 0; c < 32; c++)
-        q[c] = (int16_t)(128 * x->high[32 * b + c] + x->low[32 * b + c]);
+        q[c] = (int16_t)(x->low == NULL ? x->high[32 * b + c] : 128 * x->high[32 * b + c] + x->low[32 * b + c]);
     for (int h = 0; h < 2; h++)
         for (int r = 0; r < CK_PANEL; r++) {
             int32_t sum = 0;

@@ -2,7 +2,8 @@
 //
 // Many rows: up to 64 rows of x at a time go over the panels in pairs (gate and up, for glu). The two planes
 // of x are joined once into 16-bit numbers, and a few blocks of a pair of panels are widened to 16 bits too;
-// then they are multiplied with all those rows, in tiles of a few rows. One row: four panels, far apart in
+// then they are multiplied with all those rows, in tiles of a few rows. Where bytes can be multiplied (CK_BYTES)
+// the one plane of q8 rows and the blocks stay bytes. One row: four panels, far apart in
 // memory, are read at the same time: four streams get more of the bandwidth than one.
 #pragma once
 
@@ -19,8 +20,15 @@
 
 // A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN, of xs, for
 // HALVES_MIN of xs0 and xs1.
+// Or its bytes, by groups, and for halves their scales.
 typedef struct {
-    int16_t w[16][2 * CK_PANEL];
+    union {
+        int16_t w[16][2 * CK_PANEL];
+        struct {
+            uint8_t u[8][4 * CK_PANEL];
+            int32_t sc[2][CK_PANEL];
+        };
+    };
     float d[CK_PANEL], m[CK_PANEL], m1[CK_PANEL];
 } ck_wide;
 
@@ -32,9 +40,9 @@ typedef union {
 // What a block of one row of x multiplies with, by the kind of term.
 //   OFFSET      a.i = -offset * xs, where isum starts
 //   MIN         a.f = dx * xs, the factor of m
-//   HALVES      a.i, b.i = -offset * xs0, -offset * xs1, where the sums of bytes start; wide has
+//   HALVES      a.i, b.i = -offset * xs0, -offset * xs1, where the sums of bytes start; pairs are of
 //               sc * (u - offset)
-//   HALVES_MIN  a.f, b.f = dx * xs0, dx * xs1, the factors of m0 and m1; wide has sc * u
+//   HALVES_MIN  a.f, b.f = dx * xs0, dx * xs1, the factors of m0 and m1; pairs are of sc * u
 typedef struct {
     float d;
     ck_word a, b;
@@ -50,6 +58,10 @@ enum {
 typedef struct {
     _Alignas(64) ck_wide wide[2][CK_SEGMENT];
     float acc[CK_ROWS][2][CK_PANEL];
-    int16_t x[CK_FACTORS][32];      // [segment][tile of rows][block][row of the tile]: 16 pairs
+    // [segment][tile of rows][block][row of the tile]: 16 pairs, or the block's bytes
+    union {
+        int16_t x[CK_FACTORS][32];
+        int8_t x8[CK_FACTORS][32];
+    };
     ck_factor factors[CK_FACTORS];  // likewise
 } ck_scratch;
