@@ -2,7 +2,7 @@
 
     python benchmarks/peers/llama_cpp.py        once: builds the peer
     python benchmarks/inference.py [--models NAMES] [--pairs N] [--threads N]
-    python benchmarks/inference.py --types all|NAMES [--pairs N] [--threads N]
+    python benchmarks/inference.py --types all|NAMES [--activations q8] [--pairs N] [--threads N]
 
 A pair runs both programs one after the other, each first in every second pair; figures are medians over the
 pairs, ratios are taken within each pair. Above 1 ck is better: a ratio is ck's rate over llama.cpp's, or
@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from peers import llama_cpp
 from random_model import write_model
 from shapes import TIED, config, numbers
 
+from ck.dtypes import ACTIVATIONS
 from ck.errors import CkError, GateError, MachineError
 from ck.runtime.resolve import resolve_model
 
@@ -47,17 +49,18 @@ WIDE = config("llama", (12, 768, 12, 4, 64, 2048, 49152, 2048), **TIED)
 Side = Callable[[Path, int, int], dict[str, float]]
 
 
-def ck_rates(model: Path, threads: int, repetitions: int) -> dict[str, float]:
+def ck_rates(model: Path, threads: int, repetitions: int, *, activations: str) -> dict[str, float]:
     """ck's rates and memory for one pair."""
-    sizes = ["-p", 512, "-n", 128, "-r", repetitions, "-t", threads]
+    sizes = ["-p", 512, "-n", 128, "-r", repetitions, "-t", threads, "--activations", activations]
     return rates(run([*CK, "bench", model, *map(str, sizes), "--json"]))
 
 
-def ck(model: Path, threads: int, repetitions: int) -> dict[str, float]:
+def ck(model: Path, threads: int, repetitions: int, *, activations: str) -> dict[str, float]:
     """ck's figures for one pair."""
     answer = [*CK, "run", model, "-n", "1", "--temp", "0", "-t", str(threads), "--chat-template", "none"]
+    answer += ["--activations", activations]
     long, short = (run([*answer, "--prompt", text]) for text in (PROMPT, "The"))
-    return ck_rates(model, threads, repetitions) | answers(long, short)
+    return ck_rates(model, threads, repetitions, activations=activations) | answers(long, short)
 
 
 def llama_rates(model: Path, threads: int, repetitions: int) -> dict[str, float]:
@@ -90,7 +93,7 @@ def answers(long: Run, short: Run) -> dict[str, float]:
 
 
 def measure(
-    model: Path, pairs: int, threads: int, repetitions: int, sides: tuple[Side, Side] = (ck, llama)
+    model: Path, pairs: int, threads: int, repetitions: int, sides: tuple[Side, Side]
 ) -> list[dict[str, Any]]:
     """One row a figure: both sides' values and spreads over the pairs, the spread of the pairs' ratios."""
     named = tuple(zip(("ck", "llama.cpp"), sides, strict=True))
@@ -142,7 +145,8 @@ def table(result: dict[str, Any]) -> str:
     facts = result["situation"]
     lines = [
         f"{facts['date']}, commit {facts['commit']}, {facts['cpu']}, {facts['cores']} cores, "
-        f"{result['peer']}; {result['pairs']} alternating pairs, {result['threads']} threads, medians.",
+        f"{result['peer']}; {result['pairs']} alternating pairs, {result['threads']} threads, "
+        f"activations {result['activations']}, medians.",
         "",
         "| model | figure | ck | llama.cpp | ratio: median (min to max) |",
         "|---|---|---|---|---|",
@@ -170,6 +174,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare ck with llama.cpp on the demo models.")
     parser.add_argument("--models", default=",".join(MODELS), help="names or paths, separated by commas")
     parser.add_argument("--types", default="", help="storage types, separated by commas, or all")
+    parser.add_argument("--activations", choices=ACTIVATIONS, default="q16", help="ck's rows, as its option")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3, help="of each rate inside a pair")
@@ -185,13 +190,15 @@ def main() -> int:
         given = (args.pairs, args.threads, args.repetitions)
         if args.types:
             files = files_of(llama_cpp.chosen_types(args.types), args.threads)
-            rows = {file.name: measure(file, *given, (ck_rates, llama_rates)) for file in files}
+            sides = partial(ck_rates, activations=args.activations), llama_rates
+            rows = {file.name: measure(file, *given, sides) for file in files}
         else:
             models = {Path(name).name: resolve_model(name).absolute() for name in args.models.split(",")}
-            rows = {name: measure(model, *given) for name, model in models.items()}
+            sides = partial(ck, activations=args.activations), llama
+            rows = {name: measure(model, *given, sides) for name, model in models.items()}
         result = {
             "situation": situation(), "peer": llama_cpp.describe(), "pairs": args.pairs,
-            "threads": args.threads, "models": rows,
+            "threads": args.threads, "activations": args.activations, "models": rows,
         }  # fmt: skip
         args.out.mkdir(parents=True, exist_ok=True)
         stem = "types" if args.types else "inference"

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -44,10 +45,11 @@ def inference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 def result(inference: ModuleType) -> dict[str, Any]:
-    rows = inference.measure(Path("some.gguf"), 2, 1, 1)
+    sides = partial(inference.ck, activations="q8"), inference.llama
+    rows = inference.measure(Path("some.gguf"), 2, 1, 1, sides)
     return {
         "situation": inference.situation(), "peer": inference.llama_cpp.describe(), "pairs": 2, "threads": 1,
-        "models": {"some": rows},
+        "activations": "q8", "models": {"some": rows},
     }  # fmt: skip
 
 
