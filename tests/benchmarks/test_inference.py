@@ -82,7 +82,7 @@ def test_a_missing_peer_names_the_command_that_builds_it(
 def test_a_failing_program_is_one_line(inference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "CK", (sys.executable, "-c", "raise SystemExit('no such model')"))
     with pytest.raises(MachineError, match="exit code 1, no such model"):
-        inference.ck(Path("some.gguf"), 1, 1)
+        inference.ck(Path("some.gguf"), 1, 1, activations="q16")
 
 
 def test_every_type_is_a_file_of_its_own(
@@ -105,6 +105,6 @@ def test_every_type_is_a_file_of_its_own(
 
 
 def test_of_types_rates_alone_are_measured(inference: ModuleType) -> None:
-    sides = (inference.ck_rates, inference.llama_rates)
+    sides = partial(inference.ck_rates, activations="q16"), inference.llama_rates
     rows = inference.measure(Path("some.gguf"), 1, 1, 1, sides)
     assert [row["figure"] for row in rows] == ["prompt 512", "decode 128", "peak memory"]
