@@ -45,6 +45,8 @@ SAME = 1e-22
 # A number of a quantised row or of an f16 cache now and then rounds the other way, by 2^-15 of its block's
 # largest or 2^-11 of itself.
 ROUNDED, ROUNDED_STEP = 1e-7, 2.0**-11
+# And of a row of 8 bits by 2^-8 of its block's largest.
+COARSE, COARSE_STEP = 1e-4, 2.0**-8
 # Neighbours among f16 are as far apart as this part of the larger, at most.
 HALF_STEP = 2.0**-10
 
@@ -79,10 +81,11 @@ class Case:
         return {name: known[name] for name in self.graph.inputs}
 
     @property
-    def rounds(self) -> bool:
-        """Whether numbers are rounded further than to f32 on the way."""
-        quantized = (isinstance(of, WeightType) and of.row.quantized for of in self.types.values())
-        return self.keeps_halves or any(quantized)
+    def rounding(self) -> tuple[float, float]:
+        """The least bound, and how far numbers move to show their noise: by what rounds them on the way."""
+        if any(isinstance(of, WeightType) and of.row.quantized for of in self.types.values()):
+            return (COARSE, COARSE_STEP) if self.program.activations == "q8" else (ROUNDED, ROUNDED_STEP)
+        return (ROUNDED, ROUNDED_STEP) if self.keeps_halves else (SINGLE, SINGLE_STEP)
 
     @property
     def keeps_halves(self) -> bool:
@@ -188,11 +191,11 @@ def check_inference(
     if not is_tame(exact):
         return {}
     single = case.interpreted(module)
-    step = ROUNDED_STEP if case.rounds else SINGLE_STEP
+    least, step = case.rounding
     nudged = [case.interpreted(module, np.float64, step, seed) for seed in NUDGES]
     noise = noise_of(exact, single, *nudged)
     noise = {name: part + case.of_halves(name, exact[name]) for name, part in noise.items()}
-    bound = Bound(ROUNDED if case.rounds else SINGLE, SLACK, noise)
+    bound = Bound(least, SLACK, noise)
     # A key at a tie of f16 may round either way in f64 too.
     meant = bound if case.keeps_halves else Bound(SAME, 0, {})
     kernels, scheduled = (case.interpreted(found[stage]) for stage in ("kernels", "scheduled"))

@@ -6,13 +6,14 @@ Attention is over caches, rings among them: the calls begin at any position, tho
 from dataclasses import dataclass
 from typing import Any
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, StringAttr
 
 from ck.ir.ops.attention import AttentionOp
 from ck.ir.ops.causal_conv1d import CausalConv1dOp
 from ck.ir.ops.delta_rule import DeltaRuleOp
 from ck.ir.ops.kv_append import KvAppendOp
 from ck.ir.types import KvType, StateType, shape
+from ck.passes.assign_layouts import ACTIVATIONS
 from tests.graphs.drawing import TAPS, Choose, Drawing, Value
 from tests.graphs.program import Graph, function
 from tests.graphs.recurrent import draw_rule
@@ -47,8 +48,14 @@ class Inference:
     def module(self) -> ModuleOp:
         """The program's `ck` ops, verified."""
         module = ModuleOp([function(self.graph, "prefill", self.rows), function(self.graph, "decode", 1)])
+        module.attributes[ACTIVATIONS] = StringAttr(self.activations)
         module.verify()
         return module
+
+    @property
+    def activations(self) -> str:
+        """How products of quantised weights take their rows: every third program of 8 bits."""
+        return "q8" if self.seed % 3 == 0 else "q16"
 
 
 def draw_inference(choose: Choose) -> Inference:

@@ -48,7 +48,7 @@ typedef struct {
     const float* residual; // NULL unless linear_add
     int64_t n, n_out, n_in, act;
     int planes;            // of x: 2 for q16 rows, 1 for q8 rows; float weights ignore it
-    int ahead;             // bytes: how far before their use weights are asked for; leaves no trace in y
+    int ahead;             // bytes: how long before their use quantised weights are asked for; no bit of y depends on it
     int tid, nth;
 } ck_linear_args;
 
