@@ -256,5 +256,3 @@ _Static_assert(sizeof(ck_r16_iq4_xs) == 2208, "iq4_xs packed");
 // q in -127..127; value = d * q.
 
 #define CK_ROW_BYTES(planes, k) ((planes) * (k) + (k) / 8 + (k) / 4)
-#define CK_Q16_ROW_BYTES(k) CK_ROW_BYTES(2, k)
-#define CK_Q8_ROW_BYTES(k) CK_ROW_BYTES(1, k)

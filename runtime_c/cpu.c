@@ -49,7 +49,8 @@ uint64_t ck_cpu_detect(void) {
     return all(c, bit_AVX512VNNI) ? found | CK_ISA_avx512vnni : found;
 }
 
-// Measured on two cores, four streams each: on Sapphire Rapids 1 KiB, on Zen 4 128 bytes (1 KiB: a fifth less).
+// Measured on two cores, four streams each: on Sapphire Rapids 1 KiB, on Zen 4 128 bytes (1 KiB: a fifth
+// less).
 int ck_cpu_ahead(void) {
     uint32_t a, b, c, d;
     const bool known = __get_cpuid(0, &a, &b, &c, &d);

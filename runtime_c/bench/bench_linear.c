@@ -1,7 +1,6 @@
 // linear of quantised weights and rows of 15 bits, then of 8, on one thread and on two, the best of several
-// runs. One row: GB/s of packed
-// weights over 128 MiB of matrices, a barrier after each, as in a decode step, and how much that is of the
-// rate at which plain C reads them. 512 rows: GOP/s.
+// runs. One row: GB/s of packed weights over 128 MiB of matrices, a barrier after each, as in a decode step,
+// and how much that is of the rate at which plain C reads them. 512 rows: GOP/s.
 #include "../cpu.h"
 #include "../kernels/linear/linear.h"
 

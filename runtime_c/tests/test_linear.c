@@ -165,8 +165,8 @@ static void check_mode(const problem* p, mode m) {
     const ck_buffer want = run(scalar, p, m, 1, false);
     // A term is rounded up to five times, act by a few ulp, each at most 2^-24 of the sizes: 1e-6 is much.
     const double error = nmse(p, m, want.p);
-    CK_CHECK(error <= 1e-12, "%s of %d planes mode %d n %d n_out %d n_in %d: nmse %g", scalar->name, p->planes,
-             (int)m, (int)p->n, (int)p->n_out, (int)p->n_in, error);
+    CK_CHECK(error <= 1e-12, "%s of %d planes mode %d n %d n_out %d n_in %d: nmse %g", scalar->name,
+             p->planes, (int)m, (int)p->n, (int)p->n_out, (int)p->n_in, error);
     for (int i = 0; i < N_KERNELS; i++) {
         if (strcmp(kernels[i].type, p->type->name) != 0 || !(ck_cpu_detect() & kernels[i].isa))
             continue;
@@ -254,9 +254,9 @@ static void set_unit_scales(const ck_type* type, uint8_t* block) {
         ((ck_q5_k*)block)->scales[i] &= 15;
 }
 
-// Scales of 1 and whole numbers as activations, in one block of 32 columns: one of 16256, or 127, which makes their
-// scale 1, and 31 small ones, so that no float of the term needs more than 24 bits until the last. The dot is
-// then the exact one, rounded once.
+// Scales of 1 and whole numbers as activations, in one block of 32 columns: one of 16256, or 127, which makes
+// their scale 1, and 31 small ones, so that no float of the term needs more than 24 bits until the last. The
+// dot is then the exact one, rounded once.
 static void check_exact(const ck_type* type, int planes) {
     enum { ROWS = 40, OUTS = 33 };
     problem p = problem_of(type, planes, ROWS, OUTS, type->columns);

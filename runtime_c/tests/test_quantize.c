@@ -47,7 +47,8 @@ static void expect_rows(uint8_t* y, const float* x, int planes, int64_t n, int64
         uint8_t *row = y + t * CK_ROW_BYTES(planes, k), *rest = row + planes * k;
         for (int64_t b = 0; b < k / 32; b++)
             expect_block((int8_t*)row + 32 * b, planes == 2 ? (int8_t*)row + k + 32 * b : NULL,
-                         (float*)(void*)rest + b, (int32_t*)(void*)(rest + k / 8) + 2 * b, x + t * k + 32 * b);
+                         (float*)(void*)rest + b, (int32_t*)(void*)(rest + k / 8) + 2 * b,
+                         x + t * k + 32 * b);
     }
 }
 
@@ -80,8 +81,8 @@ static void check_planes(const char* what, const float* values, int planes, int6
             memset(got.p, 0x55, (size_t)n_bytes);
             for (int tid = 0; tid < nth; tid++)
                 kernels[i].run(got.p, x.p, n, k, tid, nth);
-            CK_CHECK(same_rows(want.p, got.p, planes, n, k), "%s: %s, n %d k %d nth %d", kernels[i].name, what,
-                     (int)n, (int)k, nth);
+            CK_CHECK(same_rows(want.p, got.p, planes, n, k), "%s: %s, n %d k %d nth %d", kernels[i].name,
+                     what, (int)n, (int)k, nth);
             ck_buffer_free(got);
         }
     }

@@ -8,21 +8,25 @@ static int ck_linear_ahead;
 #include "kernels.inc"
 #undef CK_KERNEL
 
+// What a symbol passes on: its arguments by their names, and what it has of its own.
+#define CK_ARGS(w_up, residual, act, planes) \
+    {y, x, w, w_up, residual, n, n_out, n_in, act, planes, ck_linear_ahead, tid, nth}
+
 // The three symbols of a type and its rows of x, over its one kernel.
 #define CK_DISPATCH_ROWS(w_type, suffix, planes) \
-    void ck_linear_##w_type##suffix(float* y, const void* x, const void* w, int64_t n, int64_t n_out, int64_t n_in, \
-                            int tid, int nth) { \
-        const ck_linear_args args = {y, x, w, NULL, NULL, n, n_out, n_in, 0, planes, ck_linear_ahead, tid, nth}; \
+    void ck_linear_##w_type##suffix(float* y, const void* x, const void* w, int64_t n, int64_t n_out, \
+                                    int64_t n_in, int tid, int nth) { \
+        const ck_linear_args args = CK_ARGS(NULL, NULL, 0, planes); \
         ck_linear_##w_type##_chosen(&args); \
     } \
-    void ck_linear_add_##w_type##suffix(float* y, const void* x, const void* w, const float* residual, int64_t n, \
-                                int64_t n_out, int64_t n_in, int tid, int nth) { \
-        const ck_linear_args args = {y, x, w, NULL, residual, n, n_out, n_in, 0, planes, ck_linear_ahead, tid, nth}; \
+    void ck_linear_add_##w_type##suffix(float* y, const void* x, const void* w, const float* residual, \
+                                        int64_t n, int64_t n_out, int64_t n_in, int tid, int nth) { \
+        const ck_linear_args args = CK_ARGS(NULL, residual, 0, planes); \
         ck_linear_##w_type##_chosen(&args); \
     } \
-    void ck_glu_##w_type##suffix(float* y, const void* x, const void* w_gate, const void* w_up, int64_t n, \
-                         int64_t n_out, int64_t n_in, int64_t act, int tid, int nth) { \
-        const ck_linear_args args = {y, x, w_gate, w_up, NULL, n, n_out, n_in, act, planes, ck_linear_ahead, tid, nth}; \
+    void ck_glu_##w_type##suffix(float* y, const void* x, const void* w, const void* w_up, int64_t n, \
+                                 int64_t n_out, int64_t n_in, int64_t act, int tid, int nth) { \
+        const ck_linear_args args = CK_ARGS(w_up, NULL, act, planes); \
         ck_linear_##w_type##_chosen(&args); \
     }
 

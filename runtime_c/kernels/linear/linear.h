@@ -5,7 +5,8 @@
 //   linear_add  y[t][o] = residual[t][o] + dot[t][o]
 //   glu         y[t][o] = act(dot_gate[t][o]) * dot_up[t][o], act 0 silu, 1 gelu_tanh (ck_math.h)
 //
-// term, with u the weight's bytes, q the activation's 15 bits (128 * high + low) or 8, dx its scale (blocks.h):
+// term, with u the weight's bytes, q the activation's 15 bits (128 * high + low) or 8, dx its scale
+// (blocks.h):
 //   isum = sum_i u[i] * q[i], xs = sum_i q[i] over the block, isum0, xs0, isum1, xs1 over its halves of 16:
 //   exact in int32, then rounded to f32
 //   OFFSET      (d * dx) * (float)(isum - offset * xs)
@@ -21,8 +22,8 @@
 // n_out     rows of w, any number >= 0; nothing is written past column n_out of y
 // n_in      columns, a multiple of the type's block, at most 262144; 0 makes every dot 0
 // y         [n][n_out] f32; overlaps nothing but residual, to which it may be equal
-// x         n q16 rows, of two planes, or q8 rows, of one, 4-byte aligned; |q| <= 16256 keeps the sums of q6_k
-//           in int32
+// x         n q16 rows, of two planes, or q8 rows, of one, 4-byte aligned; |q| <= 16256 keeps the sums of
+//           q6_k in int32
 // w, w_up   r16, any alignment, read only
 // residual  [n][n_out] f32, linear_add only
 // bits      every operation is rounded to f32, in the order written (no fma); dot starts from 0 and adds the
@@ -48,7 +49,7 @@ typedef struct {
     const float* residual; // NULL unless linear_add
     int64_t n, n_out, n_in, act;
     int planes;            // of x: 2 for q16 rows, 1 for q8 rows; float weights ignore it
-    int ahead;             // bytes: how long before their use quantised weights are asked for; no bit of y depends on it
+    int ahead;             // bytes before their use that quantised weights are asked for; y is the same
     int tid, nth;
 } ck_linear_args;
 

@@ -45,7 +45,8 @@ __attribute__((noinline)) static void ck_dot_columns(int32_t isum[2][CK_PANEL], 
                                                      const ck_x_row* x, int64_t b) {
     int16_t q[32];
     for (int c = 0; c < 32; c++)
-        q[c] = (int16_t)(x->low == NULL ? x->high[32 * b + c] : 128 * x->high[32 * b + c] + x->low[32 * b + c]);
+        q[c] = (int16_t)(x->low == NULL ? x->high[32 * b + c]
+                                        : 128 * x->high[32 * b + c] + x->low[32 * b + c]);
     for (int h = 0; h < 2; h++)
         for (int r = 0; r < CK_PANEL; r++) {
             int32_t sum = 0;

@@ -2,9 +2,9 @@
 //
 // Many rows: up to 64 rows of x at a time go over the panels in pairs (gate and up, for glu). The two planes
 // of x are joined once into 16-bit numbers, and a few blocks of a pair of panels are widened to 16 bits too;
-// then they are multiplied with all those rows, in tiles of a few rows. Where bytes can be multiplied (CK_BYTES)
-// the one plane of q8 rows and the blocks stay bytes. One row: four panels, far apart in
-// memory, are read at the same time: four streams get more of the bandwidth than one.
+// then they are multiplied with all those rows, in tiles of a few rows. Where bytes can be multiplied
+// (CK_BYTES) the one plane of q8 rows and the blocks stay bytes. One row: four panels, far apart in memory,
+// are read at the same time: four streams get more of the bandwidth than one.
 #pragma once
 
 #include <stdbool.h>
@@ -19,8 +19,7 @@
 // makes them: pair g < 8 is columns 4g and 4g + 2, pair g + 8 is columns 4g + 1 and 4g + 3.
 
 // A panel's block of 32 columns, widened: pairs of 16 rows, the factors of isum and, for MIN, of xs, for
-// HALVES_MIN of xs0 and xs1.
-// Or its bytes, by groups, and for halves their scales.
+// HALVES_MIN of xs0 and xs1. Or its bytes, by groups, and for halves their scales.
 typedef struct {
     union {
         int16_t w[16][2 * CK_PANEL];

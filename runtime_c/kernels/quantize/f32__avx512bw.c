@@ -108,7 +108,8 @@ static inline void quantize_four(ck_x_out y, const float* x) {
     _mm_storeu_ps(y.d, scale);
     _mm_storeu_ps(inverse, _mm_div_ps(_mm_set1_ps(1.0f), scale));
     const __m256i first = add_halves(round_two(y.high, y.low, x, inverse));
-    const __m256i last = add_halves(round_two(y.high + 64, y.low != NULL ? y.low + 64 : NULL, x + 64, inverse + 2));
+    int8_t* low = y.low != NULL ? y.low + 64 : NULL;
+    const __m256i last = add_halves(round_two(y.high + 64, low, x + 64, inverse + 2));
     _mm256_storeu_si256((void*)y.sum, _mm256_add_epi32(_mm256_permute2x128_si256(first, last, 0x20),
                                                        _mm256_permute2x128_si256(first, last, 0x31)));
 }

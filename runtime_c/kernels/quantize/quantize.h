@@ -1,5 +1,5 @@
-// quantize: rows of activations to 15 bits, or to 8 in ck_quantize_rows_q8, with an f32 scale a block of 32 and
-// the sums that offsets need.
+// quantize: rows of activations to 15 bits, or to 8 in ck_quantize_rows_q8, with an f32 scale a block of 32
+// and the sums that offsets need.
 //
 //   d[b]    = max_i |x[i]| / M                          i in block b; M = 16256 = 127 * 128, q8: 127
 //   q[i]    = rint(x[i] * (1 / d[b])), ties to even     in -M..M; 0 when d[b] is 0 or subnormal
