@@ -195,12 +195,12 @@ def compile_model(
 
     Raises UsageError, MalformedError, UnsupportedError, MachineError, ResourceError, GateError.
     """
-    options = Options(context_len, kv, dtype, chunk, activations).checked()
+    options, made_by = Options(context_len, kv, dtype, chunk, activations).checked(), wanted_backend(backend)
     file, tell = _adapted(_open(model, quantize, tokenizer), adapter), progress or _silent
     if check:
         _check(file, options, tell)
     fill = partial(_fill, file, options, tell)
-    program = find_or_build((file.header_digest(), options), fill, wanted_backend(backend), force)
+    program = find_or_build((file.header_digest(), options), fill, made_by, force)
     return Model(file, program, threads)
 
 
