@@ -120,7 +120,7 @@ class CompiledCheck:
     ) -> list[float]:
         errors: list[float] = []
         for key, difference in differences(*pair, tier, case):
-            if not difference.agrees:
+            if not difference.agrees and not self.checker.noise.allows(entry, case, key, pair, tier):
                 finding = Finding(who, entry, str(case), key, difference, tier)
                 raise CheckFailure(finding, str(module))
             errors.append(difference.error)

@@ -19,6 +19,7 @@ from xdsl.passes import ModulePass
 from ck.ir.check.cases import Case, cases_of
 from ck.ir.check.failure import CheckFailure, Finding, first_value
 from ck.ir.check.inputs import Draw, Inputs, draw_weight
+from ck.ir.check.noise import Noise
 from ck.ir.check.races import can_be_walked, first_race, kept_apart
 from ck.ir.check.runs import NotRun, Outcome, Runner, entries
 from ck.ir.check.tier import BITS, Difference, Tier, compare, worst
@@ -67,6 +68,7 @@ class Checker:
         self._cases: dict[str, tuple[Case, ...]] = {}
         self.held = module.clone()
         self.outcomes = self._execute(module)
+        self.noise = Noise(self.runner, self.held, self.outcomes)
 
     def cases(self, entry: str) -> tuple[Case, ...]:
         """The cases on which `entry` runs: those of the first form that had it."""
@@ -89,6 +91,8 @@ class Checker:
         for name in entries(module):
             self._keep_apart(kind, module, name)
         self.held, self.outcomes = module.clone(), after
+        if Noise.is_measurable(self.held):
+            self.noise = Noise(self.runner, self.held, after)
         judge: Judge | None = getattr(kind, "JUDGE", None)
         judged = judge(Judged(kind, old, module, self.runner, before, after)) if judge else set[str]()
         return [replace(line, reason="", judged=True) if line.entry in judged else line for line in lines]
@@ -133,9 +137,9 @@ class Checker:
                     break
                 adds = hasattr(kind, "JUDGE")
                 for key, difference in differences(old, new, tier, case, adds):
-                    if not difference.agrees:
+                    if not difference.agrees and not self.noise.allows(name, case, key, (old, new), tier):
                         raise self._failure(kind, module, name, case, tier, key, difference)
-                    found.append(difference)
+                    found.append(replace(difference, agrees=True))
             if not found and not reason:
                 reason = "it gives nothing"
             yield Line(name, tier, worst(found).error, reason)

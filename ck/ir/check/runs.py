@@ -17,7 +17,7 @@ from xdsl.utils.hints import isa
 
 from ck.errors import CkError, InternalError
 from ck.ir.check.cases import Call, Case
-from ck.ir.check.inputs import Inputs
+from ck.ir.check.inputs import Inputs, generator
 from ck.ir.check.states import caches_of, first_touches, written_arguments, written_weights
 from ck.ir.evaluate import Environment, Kept, evaluate, find_function
 from ck.ir.functions import symbol_names
@@ -108,17 +108,50 @@ def named_cache(name: str, kept: Kept) -> dict[str, Array]:
     return {f"state of @{name}": kept}
 
 
+def doubled(value: Any) -> Any:
+    """f32 numbers in f64; others as they are."""
+    return value.astype(np.float64) if getattr(value, "dtype", None) == np.float32 else value
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Runs in f64, the `draw`-th but the first with weights moved by as much as f32 rounds them."""
+
+    draw: int = 0
+
+    def weight(self, name: str, values: Array) -> Array:
+        """A weight as the run has it."""
+        if self.draw == 0:
+            return doubled(values)
+        z = generator(name, values.shape, self.draw).standard_normal(values.shape)
+        return doubled(values) * (1 + 2.0**-24 * z)
+
+    def kept(self, cache: Kept) -> Kept:
+        """A cache as the run has it; keys and values of f16 stay."""
+        return (doubled(cache[0]), doubled(cache[1])) if isinstance(cache, tuple) else doubled(cache)
+
+
 @dataclass
 class Runner:
     """Executes functions on the cases of `inputs`."""
 
     inputs: Inputs
 
-    def run(self, module: ModuleOp, name: str, case: Case, observe: Observer | None = None) -> Outcome:
-        """All that function `name` gives in the calls of `case`. Raises NotRun with the reason."""
+    def run(
+        self,
+        module: ModuleOp,
+        name: str,
+        case: Case,
+        observe: Observer | None = None,
+        exact: Exact | None = None,
+    ) -> Outcome:
+        """All that function `name` gives in the calls of `case`; with `exact` in f64, on tensors alone.
+
+        Raises NotRun with the reason.
+        """
         function = find_function(module, name)
         try:
-            return self._run(module, function, case, observe)
+            return self._run(module, function, case, observe, exact)
         except (CkError, InternalError, VerifyException, KeyError, AssertionError) as error:
             raise NotRun(" ".join(str(error.args[0] if error.args else error).split())) from error
         except Exception as error:
@@ -126,14 +159,23 @@ class Runner:
             what = " ".join(f"{type(error).__name__}: {error}".split())
             raise NotRun(f"its interpreter raised {what}") from error
 
-    def _run(self, module: ModuleOp, function: func.FuncOp, case: Case, observe: Observer | None) -> Outcome:
-        environment = self.environment(module, function, case)
+    def _run(
+        self,
+        module: ModuleOp,
+        function: func.FuncOp,
+        case: Case,
+        observe: Observer | None,
+        exact: Exact | None,
+    ) -> Outcome:
+        environment = self.environment(module, function, case, exact)
         environment.observe = observe
         outcome = Outcome()
         for number, call in enumerate(case.calls):
             suffix = f" of call {number + 1}" if number else ""
             for output, value in zip(
-                outputs(module, function), self._call(module, function, call, case, environment), strict=True
+                outputs(module, function),
+                self._call(module, function, call, case, environment, exact),
+                strict=True,
             ):
                 outcome.values[output.key + suffix] = live_rows(function, output, value, call)
         for state in written_weights(module, function):
@@ -142,12 +184,20 @@ class Runner:
             outcome.values |= named_cache(cache, kept)
         return outcome
 
-    def environment(self, module: ModuleOp, function: func.FuncOp, case: Case) -> Environment:
+    def environment(
+        self,
+        module: ModuleOp,
+        function: func.FuncOp,
+        case: Case,
+        exact: Exact | None = None,
+    ) -> Environment:
         """Weights and caches as the first call finds them; what `function` writes is its own copy."""
-        written = {name: self.inputs.weight(name, case).copy() for name in written_weights(module, function)}
+        weights = _Weights(self.inputs, case, {}, exact)
+        weights.written |= {name: weights[name].copy() for name in written_weights(module, function)}
         caches = {name: self.inputs.cache(name, of, case) for name, of in caches_of(module).items()}
-        used = caches if case.filled else {}
-        return Environment(_Weights(self.inputs, case, written), used)
+        if exact is not None:
+            caches = {name: exact.kept(kept) for name, kept in caches.items()}
+        return Environment(weights, caches if case.filled else {})
 
     def arguments(self, module: ModuleOp, function: func.FuncOp, call: Call, case: Case) -> list[Array | int]:
         """Values for the arguments of one call; buffers that the function fills hold NaN."""
@@ -161,9 +211,17 @@ class Runner:
         ]
 
     def _call(
-        self, module: ModuleOp, function: func.FuncOp, call: Call, case: Case, environment: Environment
+        self,
+        module: ModuleOp,
+        function: func.FuncOp,
+        call: Call,
+        case: Case,
+        environment: Environment,
+        exact: Exact | None,
     ) -> list[Array]:
         args = self.arguments(module, function, call, case)
+        if exact is not None:
+            args = [doubled(value) for value in args]
         name = function.sym_name.data
         if on_tensors(function):
             return [np.asarray(value) for value in evaluate(module, name, args, environment)]
@@ -186,9 +244,13 @@ class _Weights(Mapping[str, Array]):
     inputs: Inputs
     case: Case
     written: dict[str, Array]
+    exact: Exact | None = None
 
     def __getitem__(self, name: str) -> Array:
-        return self.written[name] if name in self.written else self.inputs.weight(name, self.case)
+        if name in self.written:
+            return self.written[name]
+        weight = self.inputs.weight(name, self.case)
+        return weight if self.exact is None else self.exact.weight(name, weight)
 
     def __iter__(self) -> Any:
         return iter(self.written)

@@ -9,7 +9,6 @@ two differ, over one weight at a time, which names the wrong one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from xdsl.dialects import func
@@ -18,7 +17,7 @@ from xdsl.dialects.builtin import ModuleOp
 from ck.ir.check.cases import Case
 from ck.ir.check.checker import Judged
 from ck.ir.check.inputs import generator
-from ck.ir.check.runs import GRADIENTS, entries, live_rows, outputs
+from ck.ir.check.runs import GRADIENTS, doubled, entries, live_rows, outputs
 from ck.ir.evaluate import Environment, evaluate, find_function
 from ck.ir.functions import symbol_names
 from ck.ir.op import Array
@@ -75,9 +74,9 @@ class _Slope:
         """The results of the entry with the weights `moved` in place of their own."""
         inputs, function = self.found.runner.inputs, find_function(module, self.name)
         names = {op.symbol_name for op in function.walk() if isinstance(op, WeightOp)}
-        weights = {key: moved.get(key, _double(inputs.weight(key, self.case))) for key in names}
+        weights = {key: moved.get(key, doubled(inputs.weight(key, self.case))) for key in names}
         call = self.case.calls[0]
-        args = [_double(value) for value in self.found.runner.arguments(module, function, call, self.case)]
+        args = [doubled(value) for value in self.found.runner.arguments(module, function, call, self.case)]
         results = evaluate(module, self.name, args, Environment(weights))
         found = zip(outputs(module, function), results, strict=True)
         return [live_rows(function, output, value, call) for output, value in found]
@@ -94,7 +93,7 @@ class _Slope:
         values = self.found.runner.arguments(self.found.new, new, call, self.case)
         added = values[len(old.body.block.args) :]
         pairs = zip(outputs(self.found.old, old), added, strict=True)
-        return [live_rows(new, output, _double(value), call) for output, value in pairs]
+        return [live_rows(new, output, doubled(value), call) for output, value in pairs]
 
     def direction(self, weight: str, gradient: Array) -> Array:
         """A random direction in which the weight moves L by about 1."""
@@ -105,7 +104,7 @@ class _Slope:
 
     def pair(self, along: Mapping[str, Array], gradients: Mapping[str, Array]) -> tuple[float, float]:
         """The slope along a direction, and what the gradients say it is."""
-        base = {name: _double(self.found.runner.inputs.weight(name, self.case)) for name in along}
+        base = {name: doubled(self.found.runner.inputs.weight(name, self.case)) for name in along}
         up, down = (
             self.loss({name: base[name] + sign * STEP * u for name, u in along.items()}) for sign in (1, -1)
         )
@@ -116,8 +115,3 @@ class _Slope:
         wanted, got = self.pair(along, gradients)
         sizes = (float(((gradients[name] ** 2).sum()) * (u**2).mean()) for name, u in along.items())
         return abs(wanted - got) <= BOUND * max(1e-3, float(np.sqrt(sum(sizes))))
-
-
-def _double(value: Any) -> Any:
-    """f32 numbers in f64; others as they are."""
-    return value.astype(np.float64) if getattr(value, "dtype", None) == np.float32 else value

@@ -90,8 +90,8 @@ def compare(before: Array, after: Array, tier: Tier, special: bool = False) -> D
         index = tuple(int(place) for place in wrong[0])
         return Difference(np.inf, False, index, float(before[index]), float(after[index]))
     # Most rows are equal, of a cache almost all: the others alone are looked at more closely.
-    changed = np.flatnonzero(~_rows(_bits(before) == _bits(after)).all(-1))
-    a, b = _rows(before)[changed], _rows(after)[changed]
+    changed = np.flatnonzero(~rows_of(_bits(before) == _bits(after)).all(-1))
+    a, b = rows_of(before)[changed], rows_of(after)[changed]
     if special and not tier.specials:
         finite = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
         changed, a, b = changed[finite], a[finite], b[finite]
@@ -117,24 +117,29 @@ def _bits(a: Array) -> Array:
     return np.ascontiguousarray(a).view(f"u{a.dtype.itemsize}")
 
 
-def _rows(a: Array) -> Array:
+def rows_of(a: Array) -> Array:
     """Rows of numbers: a vector is one row, heads of a cache have their rows below each other."""
     return a.reshape(1, -1) if a.ndim < 2 else a.reshape(-1, a.shape[-1])
 
 
 def _error(before: Array, after: Array) -> float:
-    """The error of rows, as the module's docstring has it; infinity where what is not finite differs."""
-    if not np.array_equal(_kinds(before), _kinds(after)):
-        return np.inf
-    finite = np.isfinite(before)
-    a = np.where(finite, before, 0).astype(np.float64)
-    b = np.where(finite, after, 0).astype(np.float64)
-    squares, sizes = ((b - a) ** 2).sum(-1), (a**2).sum(-1)
+    """The error, as the module's docstring has it; infinity where what is not finite differs."""
+    squares, sizes = squared_rows(before, after)
     if not squares.any():
         return 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.where(squares > 0, squares / np.maximum(sizes, sizes.mean()), 0)
     return float(errors.max())
+
+
+def squared_rows(before: Array, after: Array) -> tuple[Array, Array]:
+    """Of each row, the squared distance, infinity where what is not finite differs, and the squared size."""
+    before, after = rows_of(before), rows_of(after)
+    finite = np.isfinite(before) & np.isfinite(after)
+    a = np.where(finite, before, 0).astype(np.float64)
+    b = np.where(finite, after, 0).astype(np.float64)
+    same = (_kinds(before) == _kinds(after)).all(-1)
+    return np.where(same, ((b - a) ** 2).sum(-1), np.inf), (a**2).sum(-1)
 
 
 def _kinds(a: Array) -> Array:
