@@ -152,8 +152,9 @@ def _shape(fields: dict[str, Any]) -> str:
     options: Any = fields.get("options")
     if not isinstance(options, dict):
         return "no options"
-    named = {"context_len": "-c", "chunk": "-b", "kv": "--kv", "dtype": "--dtype"}
-    named["activations"] = "--activations"
+    named = {
+        "context_len": "-c", "chunk": "-b", "kv": "--kv", "dtype": "--dtype", "activations": "--activations",
+    }  # fmt: skip
     given = cast("dict[str, Any]", options)
     # From a file that may be anybody's: as text, and short.
     words = [f"{flag} {_plain(given[name])}" for name, flag in named.items() if given.get(name) is not None]

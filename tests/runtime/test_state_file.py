@@ -144,6 +144,11 @@ FORGED: list[tuple[dict[str, Any], type[CkError], str]] = [
         "it is of one with -c 64 --kv f32 and 3 caches",
     ),
     ({"options": {"kv": "\x1b[2J"}}, UsageError, "it is of one with --kv ?[2J and 3 caches"),
+    (
+        {"options": {**IDENTITY.options, "activations": "q8"}},
+        UsageError,
+        "with -c 192 --kv f16 and 3 caches, it is of one with -c 192 --kv f16 --activations q8 and 3 caches",
+    ),
     ({"options": None}, UsageError, "it is of one with no options"),
     ({"caches": []}, UsageError, "must be of a program with -c 192 --kv f16 and 3 caches, it is of one"),
 ]
