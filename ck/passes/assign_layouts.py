@@ -31,7 +31,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
-from ck.ir.check.tier import Tier
+from ck.ir.check.tier import FINE_STEP, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import Product
 from ck.ir.ops.quantize_rows import ROWS, QuantizeRowsOp
@@ -51,7 +51,9 @@ class AssignLayoutsPass(ModulePass):
 
     name = "ck-assign-layouts"
     # Numbers of 8 bits lie 128 times as far apart as those of 15, in squares 16384 times.
-    TIER: ClassVar[Tier] = Tier(1e-5, "activations of 15 bits, or of 8", coarse=2e-1, specials=False)
+    TIER: ClassVar[Tier] = Tier(
+        1e-5, "activations of 15 bits, or of 8", coarse=2e-1, step=FINE_STEP, specials=False
+    )
     target: str = "native"
     activations: str | None = None
 

@@ -2,9 +2,9 @@
 
 A pass that adds in another order promises a small error, and keeps the promise in its own sums. A program
 may magnify what is before them: a recurrence, or a norm of a row that nearly cancels. Its noise is how far
-its run in f32 is from that in f64, or one in f64 on weights moved by what f32 rounds, whichever is most: one
-draw may be small by chance. Two forms of the program are each as far from the exact one, so up to twice that
-from each other.
+its run in f32 is from that in f64, or one in f64 on weights moved by what is rounded (`Tier.step`), whichever
+is most: one draw may be small by chance. Two forms of the program are each as far from the exact one, so up
+to twice that from each other.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Noise:
 
     def __init__(self, runner: Runner, module: ModuleOp, outcomes: Mapping[tuple[str, Case], Any]) -> None:
         self._runner, self._module, self._outcomes = runner, module, outcomes
-        self._found: dict[tuple[str, Case], dict[str, Array]] = {}
+        self._found: dict[tuple[str, Case, float], dict[str, Array]] = {}
 
     @staticmethod
     def is_measurable(module: ModuleOp) -> bool:
@@ -41,7 +41,7 @@ class Noise:
 
         A row whose own noise is small by chance is granted that of the median row, by their sizes.
         """
-        noise = self._of(entry, case).get(key) if not tier.bits else None
+        noise = self._of(entry, case, tier.step).get(key) if not tier.bits else None
         before, after = (outcome.values.get(key) for outcome in pair)
         if noise is None or before is None or after is None or before.shape != after.shape:
             return False
@@ -54,20 +54,21 @@ class Noise:
         granted = SLACK * np.maximum(noise, typical * sizes)
         return bool((squares <= np.maximum(bound, granted)).all())
 
-    def _of(self, entry: str, case: Case) -> dict[str, Array]:
-        if (entry, case) not in self._found:
+    def _of(self, entry: str, case: Case, step: float) -> dict[str, Array]:
+        if (entry, case, step) not in self._found:
             single = self._outcomes.get((entry, case))
-            self._found[entry, case] = (
-                self._measure(entry, case, single) if isinstance(single, Outcome) else {}
-            )
-        return self._found[entry, case]
+            found = self._measure(entry, case, step, single) if isinstance(single, Outcome) else {}
+            self._found[entry, case, step] = found
+        return self._found[entry, case, step]
 
-    def _measure(self, entry: str, case: Case, single: Outcome) -> dict[str, Array]:
+    def _measure(self, entry: str, case: Case, step: float, single: Outcome) -> dict[str, Array]:
         """Squared distances of rows, the greatest of all runs; 0 where what is not finite differs."""
         try:
-            exact, *moved = (
-                self._runner.run(self._module, entry, case, exact=Exact(draw)) for draw in range(1 + DRAWS)
-            )
+            exact = self._runner.run(self._module, entry, case, exact=Exact())
+            moved = [
+                self._runner.run(self._module, entry, case, exact=Exact(draw, step))
+                for draw in range(1, 1 + DRAWS)
+            ]
         except NotRun:
             return {}
         found: dict[str, Array] = {}

@@ -115,16 +115,17 @@ def doubled(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Exact:
-    """Runs in f64, the `draw`-th but the first with weights moved by as much as f32 rounds them."""
+    """Runs in f64, the `draw`-th but the first with weights moved by about `step` of themselves."""
 
     draw: int = 0
+    step: float = 0.0
 
     def weight(self, name: str, values: Array) -> Array:
         """A weight as the run has it."""
-        if self.draw == 0:
+        if self.step == 0:
             return doubled(values)
         z = generator(name, values.shape, self.draw).standard_normal(values.shape)
-        return doubled(values) * (1 + 2.0**-24 * z)
+        return doubled(values) * (1 + self.step * z)
 
     def kept(self, cache: Kept) -> Kept:
         """A cache as the run has it; keys and values of f16 stay."""

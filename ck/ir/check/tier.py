@@ -16,6 +16,9 @@ import numpy as np
 
 from ck.ir.op import Array
 
+# Half of the last bit of f32, and of rows of 15 and of 8 bits.
+F32_STEP, FINE_STEP, COARSE_STEP = 2.0**-24, 2.0**-15, 2.0**-8
+
 
 @dataclass(frozen=True)
 class Tier:
@@ -29,6 +32,7 @@ class Tier:
                them is then another by 2^-8 of itself, in sums that cancel
     coarse     the bound where rows are quantised to 8 bits, if it is another: likewise, and the numbers lie
                128 times as far apart
+    step       by what part of itself a number is rounded, where bits are not promised: f32's, of 15 or 8 bits
     specials   whether it keeps what is not finite; where it does not, rows that hold such a number are not
                compared in the case that puts some in
     """
@@ -38,6 +42,7 @@ class Tier:
     quantized: float | None = None
     rounded: float | None = None
     coarse: float | None = None
+    step: float = F32_STEP
     specials: bool = True
 
     @property
@@ -49,7 +54,12 @@ class Tier:
         """The same promise where rows are quantised or keys f16, factors rounded, or rows of 8 bits."""
         named = ((self.quantized, quantized), (self.rounded, rounded), (self.coarse, coarse))
         others = [bound for bound, holds in named if holds and bound is not None]
-        return replace(self, bound=max((self.bound, *others)))
+        step = self.step
+        if quantized and self.quantized is not None:
+            step = max(step, FINE_STEP)
+        if coarse and self.coarse is not None:
+            step = max(step, COARSE_STEP)
+        return replace(self, bound=max((self.bound, *others)), step=step)
 
     def __str__(self) -> str:
         return "equal bits" if self.bits else f"an error of at most {self.bound:.0e}"
