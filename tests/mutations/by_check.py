@@ -19,6 +19,7 @@ from ck.frontend.template import Template, make_template
 from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import context
 from ck.ir.op import attr
+from ck.passes.assign_layouts import ACTIVATIONS
 from ck.passes.reproducer import PassCrash
 from ck.runtime.check import check_road
 
@@ -50,14 +51,13 @@ def template(family: str, **sizes: Any) -> Template:
         return make_template(family, **SIZES, **sizes)
 
 
-def model(family: str) -> ModuleOp:
+def model(family: str, activations: str = "q16") -> ModuleOp:
     """A model of the family, its layers stored in different types."""
     of = template(family, embed_dim=64, hidden_dim=96, head_dim=32)
-    storage = {
-        name: weight_type(sizes, STORAGE[_layer(name) % len(STORAGE)] if len(sizes) == 2 else "f32")
-        for name, sizes in of.shapes.items()
-    }
-    return build_graph(of.hp, of.architecture, storage, Plan(ROWS, CONTEXT, "f16")).module
+    storage = {name: weight_type(sizes, _storage(name, sizes)) for name, sizes in of.shapes.items()}
+    module = build_graph(of.hp, of.architecture, storage, Plan(ROWS, CONTEXT, "f16")).module
+    module.attributes[ACTIVATIONS] = attr(activations)
+    return module
 
 
 def training(family: str, **options: Any) -> ModuleOp:
@@ -68,6 +68,12 @@ def training(family: str, **options: Any) -> ModuleOp:
     choices = {name: attr(value) for name, value in options.items()}
     module.attributes["ck.training"] = DictionaryAttr({**choices, "toward_one": ArrayAttr(ones)})
     return module
+
+
+def _storage(name: str, sizes: tuple[int, ...]) -> str:
+    """Rows that hold no whole block, as those of short filters, stay as they are."""
+    whole = len(sizes) == 2 and sizes[-1] % 32 == 0
+    return STORAGE[_layer(name) % len(STORAGE)] if whole else "f32"
 
 
 def _layer(name: str) -> int:
@@ -83,6 +89,8 @@ def modules() -> Iterator[tuple[str, Callable[[], ModuleOp]]]:
         options = {"optimizer": ("adamw", "sgd")[place % 2], "budget": (0.0, 1.0)[place % 2], "dtype": "f32"}
         yield f"{family}, trained", lambda family=family, options=options: training(family, **options)
         yield family, lambda family=family: model(family)
+    for family in ("llama", "gemma3"):
+        yield f"{family}, rows of 8 bits", lambda family=family: model(family, "q8")
 
 
 def detect() -> dict[str, Any]:
