@@ -31,15 +31,16 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import VerifyException
 
+from ck.dtypes import ACTIVATIONS
 from ck.ir.check.tier import FINE_STEP, Tier
 from ck.ir.functions import bodies
 from ck.ir.op import Product
-from ck.ir.ops.quantize_rows import ROWS, QuantizeRowsOp
+from ck.ir.ops.quantize_rows import QuantizeRowsOp
 from ck.ir.ops.weight import WeightOp
 from ck.ir.types import WeightType
 
 # The module's attribute that says how products of quantised weights take their rows.
-ACTIVATIONS = "ck.activations"
+ACTIVATIONS_ATTRIBUTE = "ck.activations"
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class AssignLayoutsPass(ModulePass):
     activations: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        said = op.attributes.get(ACTIVATIONS)
+        said = op.attributes.get(ACTIVATIONS_ATTRIBUTE)
         wanted = self.activations or (said.data if isinstance(said, StringAttr) else "q16")
-        if wanted not in ROWS:
-            raise VerifyException(f"ck-assign-layouts: activations is one of {', '.join(ROWS)}, got {wanted}")
+        if wanted not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise VerifyException(f"ck-assign-layouts: activations is one of {known}, got {wanted}")
         for block in bodies(op):
             _pack_weights(block)
             _quantize_rows(block, wanted)

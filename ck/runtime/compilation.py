@@ -24,7 +24,7 @@ from ck.frontend.template import Template
 from ck.ir.dialects import context
 from ck.ir.op import attr
 from ck.ir.rt.manifest import manifest_of
-from ck.passes.assign_layouts import ACTIVATIONS
+from ck.passes.assign_layouts import ACTIVATIONS_ATTRIBUTE
 from ck.passes.pipeline import ORDER, mark, run_stages
 from ck.passes.reproducer import PassCrash
 from ck.runtime.hub_cache import source_record
@@ -72,7 +72,7 @@ def model_graph(source: ModelSource, plan: Plan, options: Options) -> BuiltGraph
         for name, tensor in source.file.tensors.items()
     }
     built = build_graph(source.hp, source.architecture, storage, plan)
-    built.module.attributes[ACTIVATIONS] = attr(options.activations)
+    built.module.attributes[ACTIVATIONS_ATTRIBUTE] = attr(options.activations)
     return built
 
 

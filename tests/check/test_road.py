@@ -31,7 +31,7 @@ from ck.ir.ops.rms_norm import RmsNormOp
 from ck.ir.rt.ops import CallOp, LaunchOp
 from ck.ir.rt.slots import CacheSlot
 from ck.ir.types import KvType, StateType, WeightType, tensor
-from ck.passes.assign_layouts import ACTIVATIONS, AssignLayoutsPass
+from ck.passes.assign_layouts import ACTIVATIONS_ATTRIBUTE, AssignLayoutsPass
 from ck.passes.bufferize import BufferizePass
 from ck.passes.fuse_rows import FuseRowsPass
 from ck.passes.pipeline import ORDER, STAGES, TRAINING_STAGES, run_pass
@@ -305,7 +305,7 @@ def test_rows_of_8_bits_are_not_held_to_what_15_keep() -> None:
         for name, of in architecture.tensor_shapes(hp).items()
     }
     module = build_graph(hp, architecture, storage, Plan(33, 64, "f16")).module
-    module.attributes[ACTIVATIONS] = StringAttr("q8")
+    module.attributes[ACTIVATIONS_ATTRIBUTE] = StringAttr("q8")
     checker = Checker(module)
     run_pass(context(), module, AssignLayoutsPass)
     (line, *_) = checker.after(AssignLayoutsPass, module)

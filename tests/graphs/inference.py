@@ -13,7 +13,7 @@ from ck.ir.ops.causal_conv1d import CausalConv1dOp
 from ck.ir.ops.delta_rule import DeltaRuleOp
 from ck.ir.ops.kv_append import KvAppendOp
 from ck.ir.types import KvType, StateType, shape
-from ck.passes.assign_layouts import ACTIVATIONS
+from ck.passes.assign_layouts import ACTIVATIONS_ATTRIBUTE
 from tests.graphs.drawing import TAPS, Choose, Drawing, Value
 from tests.graphs.program import Graph, function
 from tests.graphs.recurrent import draw_rule
@@ -48,7 +48,7 @@ class Inference:
     def module(self) -> ModuleOp:
         """The program's `ck` ops, verified."""
         module = ModuleOp([function(self.graph, "prefill", self.rows), function(self.graph, "decode", 1)])
-        module.attributes[ACTIVATIONS] = StringAttr(self.activations)
+        module.attributes[ACTIVATIONS_ATTRIBUTE] = StringAttr(self.activations)
         module.verify()
         return module
 

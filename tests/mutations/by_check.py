@@ -19,7 +19,7 @@ from ck.frontend.template import Template, make_template
 from ck.ir.check.failure import CheckFailure
 from ck.ir.dialects import context
 from ck.ir.op import attr
-from ck.passes.assign_layouts import ACTIVATIONS
+from ck.passes.assign_layouts import ACTIVATIONS_ATTRIBUTE
 from ck.passes.reproducer import PassCrash
 from ck.runtime.check import check_road
 
@@ -56,7 +56,7 @@ def model(family: str, activations: str = "q16") -> ModuleOp:
     of = template(family, embed_dim=64, hidden_dim=96, head_dim=32)
     storage = {name: weight_type(sizes, _storage(name, sizes)) for name, sizes in of.shapes.items()}
     module = build_graph(of.hp, of.architecture, storage, Plan(ROWS, CONTEXT, "f16")).module
-    module.attributes[ACTIVATIONS] = attr(activations)
+    module.attributes[ACTIVATIONS_ATTRIBUTE] = attr(activations)
     return module
 
 

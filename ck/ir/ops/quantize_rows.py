@@ -34,7 +34,6 @@ from xdsl.utils.exceptions import VerifyException
 from ck.ir.op import Array, CkOp, KernelCall, KernelOp, int_value
 from ck.ir.types import ActivationType, Q8Type, Q16Type, shape
 
-ROWS = {"q16": Q16Type, "q8": Q8Type}
 # The largest |q|, by planes.
 _LARGEST = {2: 16256, 1: 127}
 
